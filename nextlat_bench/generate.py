@@ -1,0 +1,86 @@
+"""Batched generation from any subject, one token at a time; finished rows leave the batch.
+
+Works on the `Session` of nextlat_bench.subject: a KV cache for a trained model, automaton states
+for a model whose answer is known. Everything a probe samples goes through here.
+"""
+
+import numpy as np
+
+from nextlat_bench.subject import Session, Subject
+from nextlat_bench.tasks._core import FloatArray, IntArray
+
+__all__ = ["choose", "continue_sessions", "generate"]
+
+
+def choose(
+    log_probs: FloatArray,
+    rng: np.random.Generator | None,
+    temperature: float = 1.0,
+    min_probability: float = 0.0,
+) -> IntArray:
+    """(n, V) log-probabilities -> (n,) tokens: the likeliest without `rng`, else sampled.
+
+    Sampling drops tokens with p <= `min_probability` (before the temperature; the likeliest token
+    always stays) and renormalises the rest.
+    """
+    if rng is None:
+        return log_probs.argmax(axis=1)
+    scores = log_probs.astype(np.float64)
+    if min_probability > 0:
+        keep = np.exp(scores) > min_probability
+        keep[np.arange(len(scores)), scores.argmax(axis=1)] = True
+        scores = np.where(keep, scores, -np.inf)
+    # Gumbel-max: exact, and one pass over the vocabulary
+    return (scores / temperature + rng.gumbel(size=scores.shape)).argmax(axis=1)
+
+
+def continue_sessions(
+    session: Session,
+    max_new: int,
+    end: int,
+    pad: int,
+    rng: np.random.Generator | None = None,
+    temperature: float = 1.0,
+    min_probability: float = 0.0,
+) -> IntArray:
+    """Reads on from a session of n rows -> (n, max_new): tokens up to and with `end`, then pad."""
+    n = len(session.log_probs)
+    out = np.full((n, max_new), pad, dtype=np.int64)
+    rows = np.arange(n)  # which output row each session row is
+    for t in range(max_new):
+        tokens = choose(session.log_probs, rng, temperature, min_probability)
+        out[rows, t] = tokens
+        going = np.flatnonzero(tokens != end)
+        if t + 1 == max_new or len(going) == 0:
+            break
+        if len(going) < len(rows):  # a finished row costs nothing more
+            session, rows, tokens = session.select(going), rows[going], tokens[going]
+        session.advance(tokens)
+    return out
+
+
+def generate(
+    subject: Subject,
+    prompts: IntArray,
+    max_new: int,
+    end: int,
+    pad: int,
+    rng: np.random.Generator | None = None,
+    temperature: float = 1.0,
+    min_probability: float = 0.0,
+    batch: int = 1024,
+) -> IntArray:
+    """(n, P) prompts -> (n, max_new) completions, greedy without `rng`; `batch` rows at a time."""
+    parts = [
+        continue_sessions(
+            subject.start(prompts[i : i + batch]),
+            max_new,
+            end,
+            pad,
+            rng,
+            temperature,
+            min_probability,
+        )
+        for i in range(0, len(prompts), batch)
+    ]
+    return np.concatenate(parts) if parts else np.full((0, max_new), pad, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Presets: for each task, functions that return runs at three scales."""

@@ -1,0 +1,1 @@
+"""From measured records to tables and figures; imports neither torch nor tasks."""

@@ -1,0 +1,73 @@
+"""A subject is a model as a probe sees it: a trained one, or one whose answer is known.
+
+`Session` reads n sequences in step. `load` gives the subject of a finished run.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from nextlat_bench.tasks._core import FloatArray, IntArray
+
+__all__ = ["LatentDynamics", "Session", "Subject", "load"]
+
+
+class Session(ABC):
+    """n sequences that a subject has read so far, all of the same length."""
+
+    log_probs: FloatArray  # (n, V): of the next token of each, natural logarithm
+
+    @abstractmethod
+    def advance(self, tokens: IntArray) -> None:
+        """Reads one more token of each sequence, (n,), and updates `log_probs`."""
+
+    @abstractmethod
+    def select(self, rows: IntArray) -> "Session":
+        """A new session of these rows, in this order; a row may occur many times."""
+
+
+class Subject(ABC):
+    """What every probe may ask. Arrays are NumPy; n sequences a call."""
+
+    name: str
+    vocab_size: int
+
+    @abstractmethod
+    def start(self, prompts: IntArray) -> Session:
+        """(n, P) prompts, P >= 1, all read: the session stands after their last token."""
+
+    def log_probs(self, tokens: IntArray) -> FloatArray:
+        """(n, T) -> (n, T, V): log-probabilities of the token after each prefix.
+
+        Right padding is harmless. The result is large: ask for few rows at a time.
+        """
+        session = self.start(tokens[:, :1])
+        out = np.empty((*tokens.shape, self.vocab_size), dtype=session.log_probs.dtype)
+        out[:, 0] = session.log_probs
+        for t in range(1, tokens.shape[1]):
+            session.advance(tokens[:, t])
+            out[:, t] = session.log_probs
+        return out
+
+
+@runtime_checkable
+class LatentDynamics(Protocol):
+    """A subject with hidden states; NextLat's also predicts the next one from the next token."""
+
+    def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
+        """(n, T) -> (n, T, D): hidden states after the final norm; reading "embedding": e(x)."""
+
+    def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
+        """(n, D), (n,) -> (n, D): the next hidden states by the latent dynamics; None: none."""
+
+    def read_out(self, hidden: FloatArray) -> FloatArray:
+        """(n, D) -> (n, V): log-probabilities that the output head reads from hidden states."""
+
+
+def load(run_dir: str | Path) -> Subject:
+    """The trained model of a finished run. A missing or damaged run is a ValueError."""
+    from nextlat_bench.trained import load_trained  # torch only where a trained model is asked for
+
+    return load_trained(Path(run_dir))

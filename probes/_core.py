@@ -1,0 +1,61 @@
+"""The contract of a probe, and the rows it yields."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import Task
+
+__all__ = ["Measurement", "Metric", "NotApplicable", "Probe"]
+
+
+class NotApplicable(ValueError):
+    """The task or the subject lacks what the probe requires; the message says what."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column that a probe fills. `higher_is_better` None: neither direction is good."""
+
+    name: str
+    higher_is_better: bool | None
+    unit: str  # "share", "count", "nats", ...
+    meaning: str  # one line
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One value with its interval. `n` trials counted, `n_skipped` left out and why."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    n_skipped: int = 0
+    skipped_because: str = ""
+    condition: str = ""  # e.g. "p=0.75,replace=random"
+
+
+class Probe(ABC):
+    """A frozen, keyword-only dataclass: its fields are its parameters.
+
+    `name` is the file's name. `catches` and `misses` name the known-answer subjects that it can and
+    cannot tell from the true world model.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    requires: ClassVar[frozenset[str]]  # of: world, hidden, dynamics, coordinates
+    catches: ClassVar[tuple[str, ...]]
+    misses: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def measure(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        """Yields one measurement per metric and condition; raises NotApplicable."""

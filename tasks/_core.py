@@ -1,0 +1,175 @@
+"""The contract of a task: a deterministic generator, an exact checker and, mostly, a world.
+
+NumPy only. Every array method works on n examples or n states at once.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "Split",
+    "Task",
+    "Vocabulary",
+    "World",
+    "block_rng",
+    "check_field",
+]
+
+IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
+    """Raises a ValueError that names the field, its value and what was expected."""
+    if not valid:
+        value = getattr(owner, name)
+        raise ValueError(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}")
+
+
+def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
+    """The generator of one block of one split: random access, no stream shared, no seed + i."""
+    if split not in SPLITS:
+        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+    return np.random.default_rng([seed, SPLITS.index(split), block])
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Token id <-> readable token. `pad` fills, `end` closes a sequence (None: no such token)."""
+
+    tokens: tuple[str, ...]
+    pad: int
+    end: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.tokens)}
+
+    def decode(self, ids: IntArray) -> list[str]:
+        """Readable tokens of one sequence, without padding."""
+        return [self.tokens[i] for i in ids.tolist() if i != self.pad]
+
+    def encode(self, tokens: list[str]) -> IntArray:
+        unknown = [token for token in tokens if token not in self.ids]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a token of this task")
+        return np.array([self.ids[token] for token in tokens], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n sequences of L positions. `targets[i, t]` is the answer read off position t, -1 unscored;
+    `document` tells packed documents apart (-1: padding); `position` restarts in each document."""
+
+    tokens: IntArray  # (n, L)
+    targets: IntArray  # (n, L)
+    document: IntArray  # (n, L)
+    position: IntArray  # (n, L)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def of_sequences(cls, tokens: IntArray, targets: IntArray, pad: int) -> "Batch":
+        """One document a row, right-padded."""
+        used = tokens != pad
+        document = np.where(used, 0, -1).astype(np.int32)
+        position = np.where(used, np.arange(tokens.shape[1]), 0).astype(np.int32)
+        return cls(tokens, targets, document, position)
+
+    @property
+    def lengths(self) -> IntArray:  # (n,)
+        return (self.document >= 0).sum(axis=1)
+
+
+class World(ABC):
+    """The automaton behind a task. States are an opaque, indexable NumPy array of n states."""
+
+    vocab: Vocabulary
+
+    @abstractmethod
+    def start(self, prompts: IntArray) -> IntArray:
+        """(n, P) prompts -> the n states they describe. A malformed prompt is a ValueError."""
+
+    @abstractmethod
+    def legal(self, states: IntArray) -> BoolArray:
+        """(n,) states -> (n, V): the tokens allowed next; none in the dead and the end state."""
+
+    @abstractmethod
+    def advance(self, states: IntArray, tokens: IntArray) -> IntArray:
+        """(n,), (n,) -> (n,): an illegal token leads to the dead state, never to an exception."""
+
+    @abstractmethod
+    def at_goal(self, states: IntArray) -> BoolArray:
+        """(n,): is this the end state, where a right sequence stops?"""
+
+    @abstractmethod
+    def histories(self, states: IntArray, length: int, rng: np.random.Generator) -> IntArray:
+        """(n,) states -> (n, P + length): prompts and `length` tokens that lead to each state.
+
+        A row without any such history is all padding.
+        """
+
+    @abstractmethod
+    def distance(self, states: IntArray) -> IntArray:
+        """(n,): fewest tokens to the end state (0 there), -1 where it cannot be reached."""
+
+
+class Task(ABC):
+    """A frozen, keyword-only dataclass; its fields are its parameters, validated on construction."""
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def vocab(self) -> Vocabulary: ...
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """The longest sequence, in tokens."""
+
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int:
+        """How many tokens a subject may generate after a prompt when it is probed."""
+
+    @abstractmethod
+    def sample(self, split: Split, start: int, n: int) -> Batch:
+        """Examples start..start+n of a split: deterministic, random access, vectorised."""
+
+    @abstractmethod
+    def prompts(self, split: Split, start: int, n: int) -> IntArray:
+        """(<= n, P) prompts to be completed: fewer only where the split holds fewer."""
+
+    @abstractmethod
+    def text(self, tokens: IntArray) -> str:
+        """One sequence, readable."""
+
+    @abstractmethod
+    def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
+        """(n, P), (n, C) -> (n,): which completions are right answers, exactly."""
+
+    def world(self) -> World | None:
+        """The world behind the task; None where there is none."""
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields as JSON values, in order."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

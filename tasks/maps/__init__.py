@@ -1,0 +1,1 @@
+"""Embedded street networks (data only)."""

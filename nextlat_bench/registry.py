@@ -8,7 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +32,7 @@ def names(kind: Kind) -> list[str]:
 
 
 def check_name(kind: str, name: str, known: list[str]) -> str:
-    """Returns `name`, or raises a ValueError that lists what there is and what was perhaps meant."""
+    """Returns `name`, or raises a ValueError: what there is, and what was perhaps meant."""
     if name in known:
         return name
     close = difflib.get_close_matches(name, known, n=1)
@@ -77,7 +77,6 @@ def to_json(plugin: Any) -> dict[str, Any]:
 def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     """Inverse of `to_json`. An unknown name or parameter is a ValueError."""
     plugin = load(kind, value["name"])
-    assert is_dataclass(plugin)
     known = [f.name for f in fields(plugin)]
     for parameter in value["parameters"]:
         check_name(f"parameter of {value['name']}", parameter, known)

@@ -1,0 +1,29 @@
+# Each target does all of its own set-up, in a private virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/installed  ## the main job at its default scale: ten minutes of two cores
+	$(BIN)/nextlat-bench run taxi --objective nextlat
+
+test: $(VENV)/installed
+	$(BIN)/pytest
+
+test-all: $(VENV)/installed  ## the long tests too
+	$(BIN)/pytest -m "slow or not slow"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	sh scripts/typecheck.sh $(BIN)/python
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,350 @@
+"""The command line: parse, import what is needed, call, print."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nextlat_bench.console import clock, console, progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nextlat_bench.run import Run
+    from nextlat_bench.run_dir import RunDir
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nextlat-bench",
+    help="Did this sequence model learn the world behind its data, or a pile of shortcuts?\n\n"
+    "Start with: nextlat-bench run taxi --objective nextlat",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A world, e.g. taxi.")]
+Scale = Annotated[
+    str, typer.Option(help="smoke (a minute), laptop (two cores, minutes) or paper (its sizes).")
+]
+Streets = Annotated[
+    str | None,
+    typer.Option(help="Taxi's map: heliopolis, a GraphML, OSM XML or CSV file, or a place name."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PART.FIELD=VALUE", help="e.g. training.steps=100; repeatable."),
+]
+Out = Annotated[Path, typer.Option(help="Where run folders live.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+
+
+def main() -> None:
+    """Entry point. Errors that a user can cause are one line and exit code 2."""
+    # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
+            raise
+        message = " ".join(str(error).split())
+        print(f"nextlat-bench: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def preset(
+    task: str,
+    objective: str,
+    scale: str,
+    seed: int,
+    streets: str | None,
+    settings: list[str] | None,
+) -> "Run":
+    from nextlat_bench import registry
+    from nextlat_bench.run import SCALES
+
+    registry.check_name("task", task, registry.names("tasks"))
+    registry.check_name("objective", objective, registry.names("objectives"))
+    registry.check_name("scale", scale, list(SCALES))
+    options = {"streets": streets} if streets is not None else {}
+    if options and task != "taxi":
+        raise ValueError(f"--streets is for taxi; {task} has no street map")
+    run: Run = registry.load("presets", task).run(objective, scale, seed, **options)
+    return run.override(settings or [])
+
+
+@app.command()
+def run(
+    task: TaskName,
+    objective: Annotated[str, typer.Option(help="gpt, mtp, jtp or nextlat.")] = "nextlat",
+    scale: Scale = "laptop",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and probes.")] = 0,
+    streets: Streets = None,
+    settings: Settings = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Trains a model, probes it and shows its measurements beside the paper's.
+
+    Stopped or killed, the same command goes on where it was; finished, it shows the results again.
+
+    Example: nextlat-bench run taxi --objective gpt --seed 1
+    """
+    from nextlat_bench.run_dir import RunDir, atomic_write
+    from nextlat_bench.train import train
+
+    chosen = preset(task, objective, scale, seed, streets, settings)
+    folder = RunDir.prepare(out, chosen)
+    screen = console()
+    screen.print(f"[bold]{chosen.id}[/]  in {folder.path}", highlight=False)
+    with folder.lock():
+        if not folder.is_trained:
+            with progress_bar(screen, "training") as advance:
+                train(
+                    chosen,
+                    folder,
+                    device=device,
+                    threads=threads,
+                    progress=lambda p: advance(
+                        p.step,
+                        p.steps,
+                        f"loss {p.loss:.3f}  {p.tokens_per_second:,.0f} tokens/s  "
+                        f"{clock(p.seconds_left)} left",
+                    ),
+                )
+        reference = measure_known(screen, "oracle", chosen, out)
+        records = measure_run(screen, folder, chosen, None, device)
+        atomic_write(folder.done, b"")
+    show_measurements(screen, records, reference)
+
+
+def measure_run(
+    screen: "Console", folder: "RunDir", run: "Run", probes: list[str] | None, device: str | None
+) -> list[Any]:
+    from nextlat_bench.measure import measure, run_identity
+    from nextlat_bench.trained import load_trained
+
+    with progress_bar(screen, "probing") as advance:
+        return measure(
+            load_trained(folder.path, device),
+            run.task,
+            chosen_probes(run.task.name, run.scale, probes),
+            run_identity(run),
+            folder.records,
+            lambda m: advance(m.index, m.total, m.probe or "done"),
+        )
+
+
+def measure_known(screen: "Console", name: str, run: "Run", out: Path) -> list[Any]:
+    from nextlat_bench.measure import known_identity, measure
+    from nextlat_bench.subject import known_subject
+
+    identity = known_identity(name, run.task, run.scale)
+    path = out / identity["run"] / "records.jsonl"
+    with progress_bar(screen, f"probing the {name.replace('_', ' ')}") as advance:
+        return measure(
+            known_subject(name, run.task),
+            run.task,
+            chosen_probes(run.task.name, run.scale, None),
+            identity,
+            path,
+            lambda m: advance(m.index, m.total, m.probe or "done"),
+        )
+
+
+def chosen_probes(task: str, scale: str, names: list[str] | None) -> list[Any]:
+    """The preset's probes, or those of the names given (with their defaults if not in it)."""
+    from nextlat_bench import registry
+
+    probes = {probe.name: probe for probe in registry.load("presets", task).probes(scale)}
+    if not names:
+        return list(probes.values())
+    return [probes[name] if name in probes else registry.load("probes", name)() for name in names]
+
+
+@app.command()
+def probe(
+    subject: Annotated[
+        str, typer.Argument(metavar="RUN_DIR|SUBJECT", help="A run folder, or e.g. oracle.")
+    ],
+    probes: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROBE]...", help="Default: the preset's.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="For a subject whose answer is known.")] = "taxi",
+    scale: Scale = "laptop",
+    streets: Streets = None,
+    settings: Settings = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+) -> None:
+    """Probes a finished run, or a subject whose answer is known (oracle, uniform, wrong_map, ...).
+
+    What was measured already is not measured again.
+
+    Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
+    """
+    from nextlat_bench.run_dir import RunDir
+    from nextlat_bench.subject import KNOWN
+
+    screen = console()
+    if subject in KNOWN:
+        chosen = preset(task, "gpt", scale, 0, streets, settings)
+        show_measurements(screen, measure_known(screen, subject, chosen, out), [])
+        return
+    folder = RunDir(subject)
+    if not folder.path.is_dir():
+        raise ValueError(
+            f"{subject} is neither a run folder nor a known subject ({', '.join(KNOWN)})"
+        )
+    with folder.lock():
+        records = measure_run(screen, folder, folder.run(), probes, device)
+    show_measurements(screen, records, [])
+
+
+@app.command()
+def show(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
+) -> None:
+    """Shows a run: what was asked, where it was made, how far it is, what was measured."""
+    from nextlat_bench.report.records import read
+    from nextlat_bench.run_dir import RunDir
+    from nextlat_bench.show import run_view
+
+    folder, screen = RunDir(run_dir), console()
+    screen.print(run_view(folder))
+    if folder.records.exists():
+        show_measurements(screen, read(folder.records), [])
+
+
+@app.command()
+def plan(
+    task: TaskName,
+    objective: Annotated[str, typer.Option(help="gpt, mtp, jtp or nextlat.")] = "nextlat",
+    scale: Scale = "paper",
+    streets: Streets = None,
+    settings: Settings = None,
+) -> None:
+    """Counts what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.
+
+    Example: nextlat-bench plan taxi --scale paper
+    """
+    from nextlat_bench.show import plan_view
+
+    console().print(plan_view(preset(task, objective, scale, 0, streets, settings)))
+
+
+@app.command()
+def sample(
+    task: TaskName,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many examples.")] = 5,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    start: Annotated[int, typer.Option(min=0, help="Number of the first one.")] = 0,
+    scale: Scale = "laptop",
+    streets: Streets = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.npz (arrays) or FILE.jsonl (a line an example).")
+    ] = None,
+) -> None:
+    """Draws examples of a task and prints them, or writes them to a file.
+
+    Example: nextlat-bench sample taxi -n 5
+    """
+    from nextlat_bench.samples import write_samples
+
+    chosen = preset(task, "gpt", scale, 0, streets, settings).task
+    batch = chosen.sample(split, start, n)
+    if out is not None:
+        write_samples(out, chosen, batch)
+        print(f"{n} examples of {task}, split {split}, in {out}")
+        return
+    for tokens in batch.tokens:
+        print(chosen.text(tokens))
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(help="tasks, objectives, probes, tables, subjects or streets.")
+    ] = None,
+) -> None:
+    """Lists what there is, each with a line on what it does."""
+    from nextlat_bench import registry
+
+    kinds = ["tasks", "objectives", "probes", "tables", "subjects", "streets"]
+    for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
+        print(f"{kind}:")
+        if kind in registry.KINDS:
+            entries = [(name, registry.summary(kind, name)) for name in registry.names(kind)]  # type: ignore[arg-type]
+        else:
+            entries = other_entries(kind)
+        for name, line in entries:
+            print(f"  {name:<20} {line}")
+
+
+def other_entries(kind: str) -> list[tuple[str, str]]:
+    if kind == "tables":
+        from nextlat_bench.report import tables
+
+        return [(name, tables.LAYOUTS[name].title) for name in tables.names()]
+    if kind == "subjects":
+        from nextlat_bench.subject import KNOWN
+
+        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in KNOWN.items()]
+    from nextlat_bench.tasks._streets import StreetMap, embedded
+
+    return [(name, StreetMap.load(name).describe()) for name in embedded()]
+
+
+@app.command()
+def report(
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="terminal, md, tex or csv.")] = "terminal",
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
+    ] = None,
+) -> None:
+    """Prints the paper's tables from measured records, beside the paper's own numbers.
+
+    Example: nextlat-bench report taxi --format md
+    """
+    from nextlat_bench import registry
+    from nextlat_bench.report.records import collect, committed
+    from nextlat_bench.report.tables import names, table
+
+    formats = ["terminal", "md", "tex", "csv"]
+    registry.check_name("format", format, formats)
+    own = Path("runs")
+    if records is not None:
+        rows, source = collect(records), str(records)
+    elif own.is_dir() and (rows := collect(own)):
+        source = str(own)
+    else:
+        rows, source = committed(), "the committed records of nextlat-bench"
+    for name in tables or names():
+        made = table(name, rows)
+        if format == "terminal":
+            console().print(made.terminal())
+            print(f"from {source}")
+        else:
+            renderers = {"md": made.markdown, "tex": made.latex, "csv": made.csv}
+            print(renderers[format]())
+
+
+def show_measurements(screen: "Console", records: list[Any], reference: list[Any]) -> None:
+    from nextlat_bench.report.tables import measurements_view
+
+    screen.print(measurements_view(records, reference))

@@ -1,0 +1,220 @@
+"""One causal transformer: tokens -> hidden states, hidden states -> logits. It knows no losses.
+
+Pre-norm, RMSNorm, rotary positions, SwiGLU, no biases, untied embedding and head
+(Llama's recipe; NextLat, arXiv 2511.05963, section 4). Documents packed into one row do not see
+each other, and positions restart in each.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextlat_bench import kernels
+from nextlat_bench.run import DecoderConfig
+
+__all__ = ["Attended", "Block", "Decoder", "KeyValueCache", "RMSNorm", "count_parameters"]
+
+ROPE_BASE = 10_000.0
+NORM_EPS = 1e-5
+# Below this many keys the CPU's fused bf16 attention is slower than three plain operations.
+EXPLICIT_ATTENTION_LIMIT = 128
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, over the last dimension, computed in float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.rms_norm(x, self.weight, NORM_EPS)
+
+
+def swiglu_width(width: int) -> int:
+    """128 * round((8D/3) / 128), never under 128."""
+    return 128 * max(1, round(8 * width / 3 / 128))
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of what n sequences have read: one (n, H, T, D/H) pair a layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    @property
+    def length(self) -> int:
+        return self.keys[0].shape[2] if self.keys else 0
+
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        return KeyValueCache([k[rows] for k in self.keys], [v[rows] for v in self.values])
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What all layers share: the rotation of each position and who may look at whom."""
+
+    cos: Tensor  # (B or 1, T, 1, 1, D/H): one rotation for queries and keys of all heads
+    sin: Tensor
+    mask: Tensor | None  # (B or 1, 1, T, keys) True: may look; None: plain causal, square
+
+
+class Attention(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(
+        self, x: Tensor, attended: Attended, cache: KeyValueCache | None, layer: int
+    ) -> Tensor:
+        B, T, D = x.shape
+        qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads)
+        qk = kernels.rotate(qkv[:, :, :2], attended.cos.to(qkv.dtype), attended.sin.to(qkv.dtype))
+        q, k = qk.transpose(1, 3).unbind(2)  # each (B, H, T, D/H)
+        v = qkv[:, :, 2].transpose(1, 2)
+        if cache is not None:
+            if layer < len(cache.keys):
+                k = torch.cat([cache.keys[layer], k], dim=2)
+                v = torch.cat([cache.values[layer], v], dim=2)
+                cache.keys[layer], cache.values[layer] = k, v
+            else:
+                cache.keys.append(k)
+                cache.values.append(v)
+        y = attend(q, k, v, attended.mask)
+        return self.out(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, (B, H, T, d); `mask` None: causal over equal lengths."""
+    if q.device.type != "cpu" or k.shape[2] > EXPLICIT_ATTENTION_LIMIT:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    if mask is None:
+        mask = causal_mask(q.shape[2], q.device)
+    # A finite floor: a padding row that may look at nobody must not turn into nan.
+    bias = torch.where(mask, 0.0, -1e9).to(q.dtype)
+    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2) + bias
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then + SwiGLU(norm(.))."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        hidden = swiglu_width(config.width)
+        self.attention_norm = RMSNorm(config.width)
+        self.attention = Attention(config)
+        self.mlp_norm = RMSNorm(config.width)
+        self.gate_up = nn.Linear(config.width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, config.width, bias=False)
+
+    def forward(
+        self, x: Tensor, attended: Attended, cache: KeyValueCache | None = None, layer: int = 0
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), attended, cache, layer)
+        return x + self.down(kernels.swiglu(self.gate_up(self.mlp_norm(x))))  # type: ignore[no-any-return]
+
+    def zero_residual(self) -> None:
+        """Starts as the identity: both output projections are zero."""
+        nn.init.zeros_(self.attention.out.weight)
+        nn.init.zeros_(self.down.weight)
+
+
+class Decoder(nn.Module):
+    """`hidden = decoder(tokens)`, after the final norm; `logits = decoder.head(hidden)`."""
+
+    rotations: Tensor
+
+    def __init__(self, config: DecoderConfig, vocab_size: int, max_length: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size, self.max_length = config, vocab_size, max_length
+        self.embedding = nn.Embedding(vocab_size, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width)
+        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        d = config.width // config.heads
+        frequency = ROPE_BASE ** (-torch.arange(0, d, 2, dtype=torch.float32) / d)
+        angle = torch.outer(torch.arange(max_length, dtype=torch.float32), frequency)
+        angle = torch.cat([angle, angle], dim=-1)  # (max_length, D/H)
+        self.register_buffer("rotations", torch.stack([angle.cos(), angle.sin()]), persistent=False)
+        initialise(self)
+        if config.zero_init_residual:
+            for block in self.blocks:
+                cast(Block, block).zero_residual()
+
+    def attended(
+        self, length: int, past: int, document: Tensor | None, position: Tensor | None
+    ) -> Attended:
+        """Rotations and mask for `length` new positions after `past` cached ones."""
+        device = self.rotations.device
+        if past + length > self.max_length and position is None:
+            raise ValueError(
+                f"{past + length} positions asked of a decoder built for {self.max_length}"
+            )
+        if position is None:
+            position = torch.arange(past, past + length, device=device)[None]  # (1, T)
+        cos, sin = self.rotations[:, position][:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
+        mask = None
+        if document is not None:
+            same = document[:, :, None] == document[:, None, :]  # (B, T, T)
+            mask = (same & causal_mask(length, device)).unsqueeze(1)
+        elif past:
+            keys = torch.arange(past + length, device=device)
+            mask = (keys[None, :] <= keys[past:, None])[None, None]  # (1, 1, T, keys)
+        return Attended(cos, sin, mask)
+
+    def trunk(
+        self,
+        tokens: Tensor,
+        document: Tensor | None = None,
+        position: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        layers: int | None = None,
+    ) -> tuple[Tensor, Attended]:
+        """(B, T) -> (B, T, D) before the final norm, after the first `layers` blocks."""
+        past = cache.length if cache is not None else 0
+        attended = self.attended(tokens.shape[1], past, document, position)
+        x = self.embedding(tokens)
+        for i, block in enumerate(self.blocks[:layers]):
+            x = block(x, attended, cache, i)
+        return x, attended
+
+    def forward(
+        self,
+        tokens: Tensor,
+        document: Tensor | None = None,
+        position: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """(B, T) -> (B, T, D) hidden states after the final norm. Grows `cache` in place."""
+        return self.norm(self.trunk(tokens, document, position, cache)[0])  # type: ignore[no-any-return]
+
+
+def initialise(module: nn.Module) -> None:
+    """Every Linear and Embedding ~ N(0, 0.02), biases zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+def count_parameters(module: nn.Module, embeddings: bool = True) -> int:
+    """Trainable numbers; without `embeddings`, neither the input embedding nor the output head."""
+    skipped = () if embeddings else ("embedding.", "head.")
+    return sum(
+        parameter.numel()
+        for name, parameter in module.named_parameters()
+        if not name.startswith(skipped or ("\0",))
+    )

@@ -1,0 +1,89 @@
+"""Elementwise pieces of the decoder with hand-written gradients.
+
+On a CPU at small widths, autograd's own versions (many passes over memory) cost more than the
+matrix products.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+__all__ = ["rms_norm", "rotate", "swiglu"]
+
+
+class _RMSNorm(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x = x.float()
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = (norm.square_().div_(x.shape[-1]).add_(eps)).rsqrt_()  # (..., 1)
+        ctx.save_for_backward(x, weight, scale)
+        return cast(Tensor, (x * scale).mul_(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        (dy,) = gradients
+        unit = x * scale
+        d_weight = (dy * unit).flatten(0, -2).sum(0)
+        d_unit = dy * weight
+        along = torch.linalg.vecdot(d_unit, unit).unsqueeze(-1).div_(x.shape[-1])
+        return (d_unit - unit.mul_(along)).mul_(scale), d_weight, None
+
+
+class _Rotate(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return (x * cos).addcmul_(_quarter_turn(x), sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return (gradients[0] * cos).addcmul_(_quarter_turn(gradients[0]), sin, value=-1), None, None
+
+
+def _quarter_turn(x: Tensor) -> Tensor:
+    """[a, b] -> [-b, a] over the last dimension, as a product with a signed permutation: exact,
+    and several times faster on a CPU than moving short halves about."""
+    d = x.shape[-1]
+    turn = torch.zeros(d, d, dtype=x.dtype, device=x.device)
+    turn.diagonal(d // 2).fill_(1)
+    turn.diagonal(-(d // 2)).fill_(-1)
+    return (x.reshape(-1, d) @ turn).view(x.shape)
+
+
+class _SwiGLU(Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        active = torch.nn.functional.silu(gate)
+        ctx.save_for_backward(gate_up, active)
+        return active * up
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gate_up, active = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        d_gate_up = torch.empty_like(gate_up)
+        d_gate, d_up = d_gate_up.chunk(2, dim=-1)
+        torch.mul(gradients[0], active, out=d_up)
+        d_gate.copy_(torch.ops.aten.silu_backward(gradients[0] * up, gate))
+        return d_gate_up
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last dimension, in float32 (Zhang and Sennrich 2019)."""
+    return cast(Tensor, _RMSNorm.apply(x, weight, eps))  # type: ignore[no-untyped-call]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions, rotate-half (Su et al. 2021); tables of x's dtype, broadcast over x."""
+    return cast(Tensor, _Rotate.apply(x, cos, sin))  # type: ignore[no-untyped-call]
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """(..., 2H) -> (..., H): silu of the first half times the second (Shazeer 2020)."""
+    return cast(Tensor, _SwiGLU.apply(gate_up))  # type: ignore[no-untyped-call]

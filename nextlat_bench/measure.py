@@ -1,0 +1,127 @@
+"""Probes a subject and writes what was measured as records, probe by probe."""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextlat_bench import registry
+from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
+from nextlat_bench.report.records import Record, read, write
+from nextlat_bench.run import Run
+from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import Task
+
+__all__ = ["Measured", "known_identity", "measure", "run_identity"]
+
+Identity = dict[str, Any]  # the fields of a record that name the run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a progress display is told: `probe` begins (None: all are done)."""
+
+    probe: str | None
+    index: int
+    total: int
+
+
+def run_identity(run: Run) -> Identity:
+    """What a trained run's records say of it. Written now, never re-read from later code."""
+    value = run.to_json()
+    objective = value["objective"]["parameters"]
+    return {
+        "run": run.id,
+        "task": run.task.name,
+        "task_parameters": value["task"]["parameters"],
+        "objective": run.objective.name,
+        "objective_parameters": objective,
+        "scale": run.scale,
+        "seed": run.seed,
+        "step": run.training.steps,
+    }
+
+
+def known_identity(name: str, task: Task, scale: str) -> Identity:
+    """What the records of a known-answer subject say of it."""
+    parameters = task.parameters()
+    canonical = json.dumps(parameters, sort_keys=True).encode()
+    return {
+        "run": f"{task.name}-{name}-{scale}-{zlib.crc32(canonical):08x}",
+        "task": task.name,
+        "task_parameters": parameters,
+        "objective": name,
+        "objective_parameters": {},
+        "scale": scale,
+        "seed": 0,
+        "step": 0,
+    }
+
+
+def measure(
+    subject: Subject,
+    task: Task,
+    probes: Sequence[Probe],
+    identity: Identity,
+    path: Path,
+    progress: Callable[[Measured], None] | None = None,
+) -> list[Record]:
+    """Runs each probe that `path` does not hold yet and adds its records there, atomically.
+
+    A probe that does not apply to the task or the subject leaves no record. Returns all records.
+    """
+    records = read(path) if path.exists() else []
+    for index, probe in enumerate(probes):
+        parameters = registry.to_json(probe)["parameters"]
+        done = any(
+            (r.probe, r.probe_parameters) == (probe.name, as_read_back(parameters)) for r in records
+        )
+        if done:
+            continue
+        if progress:
+            progress(Measured(probe.name, index, len(probes)))
+        # each probe its own stream, so that adding one changes no other
+        rng = np.random.default_rng([identity["seed"], zlib.crc32(probe.name.encode())])
+        records += rows(probe.measure(subject, task, rng), probe, parameters, identity)
+        write(path, records)
+    if progress:
+        progress(Measured(None, len(probes), len(probes)))
+    return records
+
+
+def as_read_back(parameters: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(parameters))
+
+
+def rows(
+    measurements: Iterator[Measurement],
+    probe: Probe,
+    parameters: dict[str, Any],
+    identity: Identity,
+) -> list[Record]:
+    """Measurements as records; none where the probe does not apply."""
+    directions = {metric.name: metric.higher_is_better for metric in probe.metrics}
+    try:
+        return [
+            Record(
+                **identity,
+                probe=probe.name,
+                probe_parameters=parameters,
+                metric=m.metric,
+                higher_is_better=directions[m.metric],
+                condition=m.condition,
+                value=m.value,
+                low=m.low,
+                high=m.high,
+                n=m.n,
+                n_skipped=m.n_skipped,
+                skipped_because=m.skipped_because,
+            )
+            for m in measurements
+        ]
+    except NotApplicable:
+        return []

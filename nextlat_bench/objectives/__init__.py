@@ -1,0 +1,1 @@
+"""Objectives: what a decoder is trained to predict, one objective a file."""

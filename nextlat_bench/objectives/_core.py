@@ -1,0 +1,88 @@
+"""The contract of an objective: strategy outside, state (the extra modules) passed through."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import Decoder, KeyValueCache
+from nextlat_bench.run import DecoderConfig, check, is_count, is_number
+
+__all__ = [
+    "Losses",
+    "Objective",
+    "ahead_loss",
+    "check",
+    "is_count",
+    "is_number",
+    "joint_losses",
+    "scored_loss",
+]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """`total` is what is minimised; `parts` are its unweighted terms, for the log."""
+
+    total: Tensor  # ()
+    parts: dict[str, Tensor]  # each (), detached
+    hidden: Tensor  # (B, T, D), detached: the trainer logs its scale, so that collapse is seen
+
+
+class Objective(ABC):
+    """A frozen, keyword-only dataclass: its fields are its parameters."""
+
+    name: ClassVar[str]
+
+    def init(self, config: DecoderConfig) -> nn.Module:
+        """Extra modules beside the decoder; none by default."""
+        return nn.Module()
+
+    @abstractmethod
+    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses: ...
+
+    def hidden(
+        self,
+        decoder: Decoder,
+        extra: nn.Module,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """(B, T) -> (B, T, D): the hidden states that are probed, after the final norm."""
+        return decoder(tokens, cache=cache)  # type: ignore[no-any-return]
+
+    def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """(..., D) hidden states and (...) tokens at the same positions -> (..., V): this
+        objective's own inference path."""
+        return decoder.head(hidden)  # type: ignore[no-any-return]
+
+
+def scored_loss(decoder: Decoder, hidden: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
+    """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V)."""
+    logits = decoder.head(hidden.flatten(0, 1)[batch.scored]).float()
+    return F.cross_entropy(logits, batch.scored_targets), logits
+
+
+def ahead_loss(
+    decoder: Decoder, h: Tensor, source: Tensor, at: Tensor, batch: TensorBatch
+) -> Tensor:
+    """Cross-entropy of the targets at flat positions `at`, where scored, read from h[source].
+
+    `h`: (N, D); zero where nothing is scored.
+    """
+    target = batch.targets.flatten()[at]
+    keep = target >= 0
+    if not bool(keep.any()):
+        return h.new_zeros((), dtype=torch.float32)
+    return F.cross_entropy(decoder.head(h[source[keep]]).float(), target[keep])
+
+
+def joint_losses(losses: list[Tensor], weight: float, hidden: Tensor) -> Losses:
+    """CE_0 + weight * mean of the others: what MTP and JTP minimise."""
+    next_token, beyond = losses[0], torch.stack(losses[1:]).mean()
+    parts = {"next_token": next_token.detach(), "beyond": beyond.detach()}
+    return Losses(next_token + weight * beyond, parts, hidden.detach())

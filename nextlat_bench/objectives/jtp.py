@@ -1,0 +1,103 @@
+"""JTP: one light head predicts the next token and, teacher-forced, the d after it.
+
+Source: Ahn, Lamb and Langford 2025 (joint multi-token prediction). From a hidden state h[t], the
+planning sequence
+
+    LN(e(x[t+k]) + a * h[t]),   k = 0..d
+
+passes ONE causal self-attention layer with a learned bias per head and pair of offsets, no MLP.
+Outputs 1..d add h[t], output 0 does not; output k, normed, predicts x[t+k+1]:
+
+    L = CE_0 + weight * mean_{k = 1..d} CE_k
+
+Inference reads output 0 of the planning sequence of length 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import Decoder, RMSNorm, initialise
+from nextlat_bench.objectives._core import (
+    Losses,
+    Objective,
+    ahead_loss,
+    check,
+    is_count,
+    is_number,
+    joint_losses,
+)
+from nextlat_bench.run import DecoderConfig
+
+__all__ = ["JTP"]
+
+MAX_HEADS = 4
+
+
+class PlanningHead(nn.Module):
+    """The light head: (..., k, D) embeddings of k <= d + 1 tokens and (..., D) -> (..., k, D)."""
+
+    def __init__(self, config: DecoderConfig, horizon: int) -> None:
+        super().__init__()
+        self.heads = min(MAX_HEADS, config.heads)
+        self.scale = nn.Parameter(torch.tensor(0.1))  # a
+        self.input_norm = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(self.heads, horizon + 1, horizon + 1))
+        self.norm = RMSNorm(config.width)
+        initialise(self)
+
+    def forward(self, embedded: Tensor, h: Tensor) -> Tensor:
+        N, k, D = embedded.shape
+        z = self.input_norm(embedded + self.scale * h[:, None])
+        qkv = self.qkv(z).view(N, k, 3, self.heads, D // self.heads)
+        q, key, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, H, k, D/H)
+        scores = q @ key.transpose(-1, -2) * (D // self.heads) ** -0.5 + self.bias[:, :k, :k]
+        causal = torch.ones(k, k, dtype=torch.bool, device=h.device).tril()
+        weights = scores.float().masked_fill(~causal, float("-inf")).softmax(-1).to(v.dtype)
+        y = self.out((weights @ v).transpose(1, 2).reshape(N, k, D))
+        residual = torch.arange(k, device=h.device)[None, :, None] > 0
+        return cast(Tensor, self.norm(y + residual * h[:, None]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JTP(Objective):
+    """Joint multi-token prediction: `horizon` tokens beyond the next one."""
+
+    horizon: int = 1
+    weight: float = 1.0
+
+    name: ClassVar[str] = "jtp"
+
+    def __post_init__(self) -> None:
+        check(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
+        check(self, "weight", is_number(self.weight), "a number, 0 or more")
+
+    def init(self, config: DecoderConfig) -> nn.Module:
+        return PlanningHead(config, self.horizon)
+
+    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
+        hidden = decoder(*batch.inputs)
+        h, tokens = hidden.flatten(0, 1), batch.tokens.flatten()
+        # Past the end of a document the planning sequence reads strangers, but causality keeps
+        # them out of the outputs that are scored.
+        offsets = torch.arange(self.horizon + 1, device=h.device)
+        source = (batch.document.flatten() >= 0).nonzero()  # (S, 1)
+        plan = tokens[(source + offsets).clamp(max=len(tokens) - 1)]  # (S, d + 1)
+        outputs = extra(decoder.embedding(plan), h[source.squeeze(1)])  # (S, d + 1, D)
+        row = torch.full_like(tokens, -1)
+        row[source.squeeze(1)] = torch.arange(len(source), device=h.device)
+        losses = [
+            ahead_loss(decoder, outputs[:, k], row[at - k], at, batch)
+            for k, at in batch.ahead(self.horizon)
+        ]
+        return joint_losses(losses, self.weight, hidden)
+
+    def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
+        h = hidden.reshape(-1, hidden.shape[-1])
+        output = extra(decoder.embedding(tokens.reshape(-1, 1)), h)[:, 0]
+        return cast(Tensor, decoder.head(output)).view(*hidden.shape[:-1], -1)

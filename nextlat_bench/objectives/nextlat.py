@@ -1,0 +1,124 @@
+"""NextLat: each hidden state, with the next token, predicts the next hidden state.
+
+Source: arXiv 2511.05963, equations 1-7, Algorithm 1. With latent dynamics p and g[0] = h[t]:
+
+    p(h, x) = h + MLP(RMSNorm([e(x), h]))            g[i] = p(g[i-1], x[t+i]),   i = 1..d
+    L = L_next_token
+      + latent_weight / d * sum_i mean SmoothL1(g[i], sg(h[t+i]))
+      + kl_weight / d     * sum_i mean KL(softmax(sg(head(h[t+i]))) || softmax(sg(head)(g[i])))
+
+The first mean is over every pair (t, i) inside one document, the second over those whose position
+t+i is scored; sg stops gradients. The trunk learns through h[t] and e(x[t+i]); the head learns from
+the next-token loss alone. (The released code masks by the last step of a rollout only; here a
+rollout ends where its document does.)
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import Decoder, RMSNorm, initialise
+from nextlat_bench.objectives._core import (
+    Losses,
+    Objective,
+    check,
+    is_count,
+    is_number,
+    scored_loss,
+)
+from nextlat_bench.run import DecoderConfig
+
+__all__ = ["LatentDynamics", "NextLat"]
+
+
+class LatentDynamics(nn.Module):
+    """p(h, x) = h + MLP(RMSNorm([e(x), h])): three Linear layers without bias, GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(2 * width)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * width, hidden, bias=False),
+            nn.GELU(),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.GELU(),
+            nn.Linear(hidden, width, bias=False),
+        )
+        initialise(self)
+
+    def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """(..., D), (..., D) -> (..., D): the next hidden state."""
+        return h + self.mlp(self.norm(torch.cat([embedded, h], dim=-1)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextLat(Objective):
+    """Next-latent prediction. `dynamics_width` is the MLP's hidden width; None: the decoder's."""
+
+    horizon: int = 1
+    latent_weight: float = 1.0
+    kl_weight: float = 1.0
+    dynamics_width: int | None = None
+
+    name: ClassVar[str] = "nextlat"
+
+    def __post_init__(self) -> None:
+        check(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
+        check(self, "latent_weight", is_number(self.latent_weight), "a number, 0 or more")
+        check(self, "kl_weight", is_number(self.kl_weight), "a number, 0 or more")
+        valid = self.dynamics_width is None or is_count(self.dynamics_width)
+        check(self, "dynamics_width", valid, "a whole number of at least 1, or none")
+
+    def init(self, config: DecoderConfig) -> nn.Module:
+        return LatentDynamics(config.width, self.dynamics_width or config.width)
+
+    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
+        hidden = decoder(*batch.inputs)
+        next_token, logits = scored_loss(decoder, hidden, batch)
+        latent, kl = self.auxiliary(decoder, extra, batch, hidden, logits.detach())
+        total = next_token + self.latent_weight * latent + self.kl_weight * kl
+        parts = {"next_token": next_token, "latent": latent, "kl": kl}
+        return Losses(total, {k: v.detach() for k, v in parts.items()}, hidden.detach())
+
+    def auxiliary(
+        self,
+        decoder: Decoder,
+        extra: nn.Module,
+        batch: TensorBatch,
+        hidden: Tensor,
+        teacher: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The two sums over i, each divided by d. `teacher`: (S, V) logits at scored positions."""
+        h = hidden.flatten(0, 1)  # (N, D), N = B * T
+        target = h.detach()
+        tokens = batch.tokens.flatten()
+        row_of = torch.full_like(tokens, -1)  # position -> its row of `teacher`
+        row_of[batch.scored] = torch.arange(len(batch.scored), device=tokens.device)
+        teacher = teacher.log_softmax(-1)
+        head = decoder.head.weight.detach()
+
+        latent = kl = h.new_zeros((), dtype=torch.float32)
+        g, row = h, torch.arange(len(h), device=h.device)  # the rollout at position t is g[row[t]]
+        for i, at in batch.ahead(self.horizon):
+            if i == 0 or len(at) == 0:
+                continue
+            g = extra(g[row[at - 1]], decoder.embedding(tokens[at]))
+            row[at] = torch.arange(len(at), device=h.device)
+            latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
+            rows = row_of[at]
+            judged = rows >= 0
+            if self.kl_weight and bool(judged.any()):
+                student = F.linear(g[judged], head).float().log_softmax(-1)
+                kl = kl + F.kl_div(
+                    student, teacher[rows[judged]], log_target=True, reduction="batchmean"
+                )
+        return latent / self.horizon, kl / self.horizon
+
+    @staticmethod
+    def step(decoder: Decoder, extra: nn.Module, h: Tensor, tokens: Tensor) -> Tensor:
+        """(..., D), (...) -> (..., D): the recurrent reading, h[t+1] = p(h[t], x[t+1])."""
+        return cast(Tensor, extra(h, decoder.embedding(tokens)))

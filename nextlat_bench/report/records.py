@@ -1,0 +1,278 @@
+"""Measured rows, one JSON object a line, and the paper's numbers beside them.
+
+Nothing dated goes into a row, so measuring again gives the same bytes.
+"""
+
+import json
+import math
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+
+__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "read", "write"]
+__all__ += ["grouped", "line", "paper_row", "published", "say", "setting", "told_apart"]
+__all__ += ["variants_of"]
+
+SCHEMA = 1
+
+
+def _plain(value: Any) -> Any:
+    """As JSON reads it back: numbers that are not finite become null, tuples and arrays lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One measured value, and all that is needed to say what it is of. Equal to what is read back.
+
+    `objective` may be a subject whose answer is known ("oracle"). `value` None: not measured, and
+    `skipped_because` says why. `low` and `high` bound the probe's own 95% interval over trials.
+    """
+
+    schema: int = SCHEMA
+    run: str
+    task: str
+    task_parameters: dict[str, Any]
+    objective: str
+    objective_parameters: dict[str, Any]
+    scale: str
+    seed: int
+    step: int
+    probe: str
+    probe_parameters: dict[str, Any]
+    metric: str
+    higher_is_better: bool | None
+    condition: str = ""
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_skipped: int = 0
+    skipped_because: str = ""
+
+    def __post_init__(self) -> None:
+        for name, allowed in _TYPES.items():
+            value = _plain(getattr(self, name))
+            if float in allowed and type(value) is int:
+                value = float(value)
+            if type(value) not in allowed:
+                wanted = " or ".join(kind.__name__ for kind in allowed)
+                raise ValueError(f"{name} = {value!r}: expected {wanted}")
+            object.__setattr__(self, name, value)
+
+
+# field -> the exact types it may have, read off the annotations above
+_TYPES: dict[str, tuple[type, ...]] = {
+    name: (get_origin(hint),) if get_origin(hint) is dict else get_args(hint) or (hint,)
+    for name, hint in get_type_hints(Record).items()
+}
+assert _TYPES["value"] == (float, NoneType)
+
+
+def line(record: Record) -> str:
+    """The record as one line of JSON, keys in the fields' order."""
+    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def write(path: str | Path, records: Iterable[Record]) -> None:
+    """Writes a file of records, whole or not at all; its folder is made where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        text = "".join(line(record) + "\n" for record in records)
+        unfinished.write_bytes(text.encode())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> list[Record]:
+    """The records of one file. A damaged line is a ValueError that names file and line."""
+    return _parse(Path(path).read_bytes(), str(path))
+
+
+def _parse(data: bytes, source: str) -> list[Record]:
+    # split at b"\n" alone: a string of JSON may hold other characters that end a line elsewhere
+    found = []
+    for number, text in enumerate(data.split(b"\n"), start=1):
+        if not text.strip():
+            continue
+        where = f"{source}, line {number}"
+        try:
+            found.append(_record(json.loads(text)))
+        except _NewerSchemaError as error:
+            raise ValueError(f"{where}: {error}") from None
+        except ValueError as error:
+            raise ValueError(
+                f"{where}: {error}. If the line is damaged, delete it and measure that run again "
+                "with `nextlat-bench probe`."
+            ) from None
+    return found
+
+
+class _NewerSchemaError(ValueError):
+    pass
+
+
+def _record(row: Any) -> Record:
+    if not isinstance(row, dict):
+        raise ValueError("not a record (a JSON object)")
+    schema = row.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise _NewerSchemaError(
+            f"schema {schema} is newer than this version reads ({SCHEMA}): upgrade nextlat-bench"
+        )
+    if schema != SCHEMA:
+        raise ValueError(f"schema = {schema!r}: not a record of nextlat-bench")
+    missing, unknown = _TYPES.keys() - row.keys(), row.keys() - _TYPES.keys()
+    if missing or unknown:
+        what, names = ("lacks", missing) if missing else ("has unknown", unknown)
+        raise ValueError(f"the record {what} {', '.join(sorted(names))}")
+    return Record(**row)
+
+
+def distinct(records: Iterable[Record]) -> list[Record]:
+    """Each measurement once. Two that differ under the same identity are a ValueError."""
+    return _distinct((record, "the records given") for record in records)
+
+
+def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
+    kept: dict[str, tuple[Record, str]] = {}
+    for record, source in sourced:
+        identity = json.dumps(
+            [record.run, record.probe, record.probe_parameters, record.metric, record.condition]
+        )
+        first, where = kept.setdefault(identity, (record, source))
+        if first != record:
+            places = where if where == source else f"{where} and {source}"
+            metric = f"{record.probe} {record.metric} {record.condition}".strip()
+            raise ValueError(
+                f"run {record.run} has two different records of {metric} (in {places}): "
+                "remove one, or measure the run again with `nextlat-bench probe`"
+            )
+    return [record for record, _ in kept.values()]
+
+
+def collect(*paths: str | Path) -> list[Record]:
+    """The records of files, run folders, folders of run folders and folders of *.jsonl files."""
+    files = [file for path in paths for file in _files(Path(path))]
+    return _distinct((record, str(file)) for file in files for record in read(file))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such file or folder of records")
+    if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
+        return [file for file in [path / "records.jsonl"] if file.exists()]
+    return sorted({*path.glob("*.jsonl"), *path.glob("*/records.jsonl")})
+
+
+def committed() -> list[Record]:
+    """The records that ship with the suite."""
+    folder = resources.files("nextlat_bench.results") / "records"
+    if not folder.is_dir():  # an empty folder does not survive packaging
+        return []
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return _distinct(
+        (record, f"the committed {file.name}")
+        for file in files
+        if file.name.endswith(".jsonl")
+        for record in _parse(file.read_bytes(), f"the committed {file.name}")
+    )
+
+
+Facts: TypeAlias = dict[str, Any]
+
+
+def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
+    """Nested parameters under dotted names."""
+    found: Facts = {}
+    for key, value in parameters.items():
+        nested = isinstance(value, dict)
+        found |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return found
+
+
+def grouped(
+    records: Iterable[Record], facts: Callable[[Record], Facts]
+) -> list[tuple[Facts, list[Record]]]:
+    """Records that share their facts, together; groups in the order in which they first occur."""
+    found: dict[str, tuple[Facts, list[Record]]] = {}
+    for record in records:
+        fact = facts(record)
+        found.setdefault(json.dumps(fact, sort_keys=True), (fact, []))[1].append(record)
+    return list(found.values())
+
+
+def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """key=value for each; long values (digests) are cut."""
+    return [f"{key}={str(facts.get(key, 'none'))[:24]}" for key in keys]
+
+
+def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
+    """A text for each: what is always named (key -> format) and, where two would be the same, all
+    else in which they differ."""
+    base = [
+        [how.format(fact[key]) for key, how in always.items() if fact.get(key) is not None]
+        for fact in facts
+    ]
+    texts = []
+    for mine, fact in zip(base, facts, strict=True):
+        alike = [other for its, other in zip(base, facts, strict=True) if its == mine]
+        keys = sorted({key for other in alike for key in other})
+        differing = [key for key in keys if len({json.dumps(o.get(key)) for o in alike}) > 1]
+        texts.append(", ".join(mine + say(fact, differing)))
+    return texts
+
+
+def setting(record: Record) -> Facts:
+    """What a block shares. A task's own seed is no setting: it goes with the run's."""
+    task = flat(record.task_parameters)
+    return {"scale": record.scale} | {key: task[key] for key in task if key != "seed"}
+
+
+def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
+    """One objective's records by parameters and steps; by run where two runs share a seed, for
+    these differ in something that records do not hold."""
+    found = []
+    for facts, group in grouped(records, lambda r: flat(r.objective_parameters) | {"step": r.step}):
+        runs = {(r.seed, r.run) for r in group}
+        if len(runs) == len({seed for seed, _ in runs}):
+            found.append((facts, group))
+        else:
+            by_run = grouped(group, lambda r: {"run": r.run})
+            found += [(facts | fact, part) for fact, part in by_run]
+    return found
+
+
+@cache
+def published() -> dict[str, Any]:
+    """The paper's numbers, by table."""
+    text = (resources.files("nextlat_bench.report") / "published.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def paper_row(name: str, objective: str, horizon: Any) -> dict[str, Any]:
+    """The paper's row; {} where there is none, or none with this horizon."""
+    for row in published().get(name, {}).get("rows", []):
+        if row["objective"] == objective and row.get("horizon", horizon) == horizon:
+            return dict(row)
+    return {}

@@ -1,0 +1,200 @@
+"""A run as a frozen value: what is trained, on what, how. Its id is a digest of its content."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from nextlat_bench import registry
+
+__all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training"]
+
+Scale = Literal["smoke", "laptop", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+SCHEMA = 1
+
+
+def check(owner: object, name: str, valid: bool, expected: str) -> None:
+    """Raises a ValueError that names the field, its value and what was expected."""
+    if not valid:
+        value = getattr(owner, name)
+        raise ValueError(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}")
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool:
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and math.isfinite(value) and least <= value <= most  # type: ignore[arg-type, operator]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes of the transformer that every objective shares."""
+
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    zero_init_residual: bool = False  # the paper: False; with Muon True learns faster
+
+    def __post_init__(self) -> None:
+        check(self, "layers", is_count(self.layers), "a whole number of at least 1")
+        check(self, "heads", is_count(self.heads), "a whole number of at least 1")
+        divides = is_count(self.width) and self.width % (2 * self.heads) == 0
+        check(self, "width", divides, f"a multiple of twice the number of heads ({self.heads})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a run is trained. A step reads `examples` examples, packed into rows of `row_length`.
+
+    The batch is cut into `micro_batches` equal parts whose mean losses are averaged; on a CPU they
+    run side by side, one a thread, and the numbers do not depend on how many do.
+    """
+
+    steps: int
+    examples: int
+    row_length: int | None = None  # None: one example a row
+    micro_batches: int = 1
+    optimizer: Literal["muon", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.02
+    weight_decay: float = 0.01
+    clip: float | None = None  # largest gradient norm
+    warmup_steps: int = 0
+    decay_fraction: float = 0.0  # share of the steps, at the end, over which the rate falls
+    final_fraction: float = 0.0  # what is left of it at the last step
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "examples", "micro_batches"):
+            check(self, name, is_count(getattr(self, name)), "a whole number of at least 1")
+        check(self, "warmup_steps", is_count(self.warmup_steps, 0), "a whole number, 0 or more")
+        valid = self.row_length is None or is_count(self.row_length, 2)
+        check(self, "row_length", valid, "a whole number of at least 2, or none")
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay"):
+            check(self, name, is_number(getattr(self, name)), "a finite number, 0 or more")
+        for name in ("decay_fraction", "final_fraction"):
+            check(self, name, is_number(getattr(self, name), most=1), "a number from 0 to 1")
+        valid = self.clip is None or (is_number(self.clip) and self.clip > 0)
+        check(self, "clip", valid, "a positive number, or none")
+        for name, kind in get_type_hints(Training).items():
+            if get_origin(kind) is Literal:
+                options = get_args(kind)
+                expected = "one of " + ", ".join(options)
+                check(self, name, getattr(self, name) in options, expected)
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate used at a step, 0 for the first: linear up, flat, down."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        decay = round(self.decay_fraction * self.steps)
+        into = step - (self.steps - decay)
+        if into < 0:
+            return 1.0
+        return 1.0 + (self.final_fraction - 1.0) * (into + 1) / decay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides a trained model's bytes on a given machine."""
+
+    task: Any  # a Task
+    objective: Any  # an Objective
+    decoder: DecoderConfig
+    training: Training
+    seed: int = 0
+    scale: Scale = "laptop"
+
+    def __post_init__(self) -> None:
+        check(self, "seed", is_count(self.seed, 0), "a whole number, 0 or more")
+        check(self, "scale", self.scale in SCALES, "one of " + ", ".join(SCALES))
+        longest = self.task.max_length
+        row = self.training.row_length
+        if row is not None and row < longest:
+            raise ValueError(
+                f"Training.row_length = {row}: expected at least {longest}, "
+                f"the longest example of {self.task.name}"
+            )
+
+    @property
+    def id(self) -> str:
+        """Readable, and unique to the content: taxi-nextlat-laptop-s0-1f2e3d4c."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        return f"{self.task.name}-{self.objective.name}-{self.scale}-s{self.seed}-{digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "task": registry.to_json(self.task),
+            "objective": registry.to_json(self.objective),
+            "decoder": dataclasses.asdict(self.decoder),
+            "training": dataclasses.asdict(self.training),
+            "seed": self.seed,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Run":
+        """Inverse of `to_json`; loads torch, for the objective's sake."""
+        if value.get("schema") != SCHEMA:
+            raise ValueError(
+                f"run.json has schema {value.get('schema')!r}, this version reads {SCHEMA}: "
+                "use the nextlat-bench version that wrote it, or a newer one"
+            )
+        try:
+            return cls(
+                task=registry.from_json("tasks", value["task"]),
+                objective=registry.from_json("objectives", value["objective"]),
+                decoder=DecoderConfig(**value["decoder"]),
+                training=Training(**value["training"]),
+                seed=value["seed"],
+                scale=value["scale"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"run.json lacks or does not know {error}") from error
+
+    def override(self, settings: list[str]) -> "Run":
+        """A changed copy: `training.steps=100`, `objective.horizon=2`, `task.radius=500`."""
+        run = self
+        for setting in settings:
+            path, equals, text = setting.partition("=")
+            part, dot, name = path.strip().partition(".")
+            parts = ["task", "objective", "decoder", "training"]
+            if not equals or not dot:
+                raise ValueError(
+                    f"--set {setting!r}: expected PART.FIELD=VALUE, e.g. training.steps=100"
+                )
+            registry.check_name("part of a run", part, parts)
+            owner = getattr(run, part)
+            registry.check_name(f"field of {part}", name, [f.name for f in fields(owner)])
+            value = parse(text.strip(), get_type_hints(type(owner))[name], path)
+            run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **{name: value})})
+        return run
+
+
+def parse(text: str, kind: Any, path: str) -> Any:
+    """Text from the command line -> a value of the field's type."""
+    options = [kind]
+    if get_origin(kind) in (Union, types.UnionType):
+        options = list(get_args(kind))
+    if type(None) in options and text.lower() in ("none", "null"):
+        return None
+    for option in options:
+        try:
+            if option is bool and text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            if option in (int, float):
+                return option(text)
+        except ValueError:
+            continue
+    if str in options or any(get_origin(o) is Literal for o in options):
+        return text
+    expected = " or ".join(getattr(o, "__name__", str(o)) for o in options)
+    raise ValueError(f"--set {path}={text}: expected {expected}")

@@ -1,0 +1,117 @@
+"""A trained decoder as a subject: KV-cached sessions, hidden states, latent dynamics."""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nextlat_bench.decoder import KeyValueCache
+from nextlat_bench.objectives.nextlat import NextLat
+from nextlat_bench.run import Run
+from nextlat_bench.run_dir import RunDir
+from nextlat_bench.subject import Session, Subject
+from nextlat_bench.tasks._core import FloatArray, IntArray
+from nextlat_bench.train import Model, build
+
+__all__ = ["TrainedModel", "TrainedSession", "load_trained"]
+
+
+class TrainedModel(Subject):
+    """A model as its objective reads it at inference. float32, whatever it was trained in."""
+
+    def __init__(self, run: Run, model: Model, device: str = "cpu") -> None:
+        self.run, self.model, self.device = run, model.to(device).eval(), device
+        self.objective = run.objective
+        self.name = run.id
+        self.vocab_size = model.decoder.vocab_size
+
+    @torch.inference_mode()
+    def start(self, prompts: IntArray) -> "TrainedSession":
+        return TrainedSession(self, KeyValueCache([], []), prompts)
+
+    @torch.inference_mode()
+    def log_probs(self, tokens: IntArray) -> FloatArray:
+        ids = self.to_ids(tokens)
+        decoder, extra = self.model.decoder, self.model.extra
+        hidden = self.objective.hidden(decoder, extra, ids)
+        return numpy(self.objective.logits(decoder, extra, hidden, ids).log_softmax(-1))
+
+    @torch.inference_mode()
+    def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
+        ids = self.to_ids(tokens)
+        if reading == "embedding":
+            return numpy(self.model.decoder.embedding(ids))
+        if reading != "hidden":
+            raise ValueError(f"reading = {reading!r}: expected hidden or embedding")
+        return numpy(self.objective.hidden(self.model.decoder, self.model.extra, ids))
+
+    @torch.inference_mode()
+    def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
+        if not isinstance(self.objective, NextLat):
+            return None
+        h = torch.as_tensor(hidden, device=self.device)
+        return numpy(
+            self.objective.step(self.model.decoder, self.model.extra, h, self.to_ids(tokens))
+        )
+
+    @torch.inference_mode()
+    def read_out(self, hidden: FloatArray) -> FloatArray:
+        h = torch.as_tensor(hidden, device=self.device)
+        return numpy(self.model.decoder.head(h).log_softmax(-1))
+
+    def untrained(self) -> "TrainedModel":
+        """The same architecture with its initial weights: what a probe reads from no learning."""
+        return TrainedModel(self.run, build(self.run), self.device)
+
+    def to_ids(self, tokens: IntArray) -> Tensor:
+        return torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=self.device)
+
+
+class TrainedSession(Session):
+    """n sequences and the keys and values of all that was read."""
+
+    def __init__(
+        self, subject: TrainedModel, cache: KeyValueCache, tokens: IntArray | None
+    ) -> None:
+        self.subject, self.cache = subject, cache
+        if tokens is not None:
+            self.read(tokens)
+
+    @torch.inference_mode()
+    def read(self, tokens: IntArray) -> None:
+        """(n, k) further tokens, in one pass."""
+        subject = self.subject
+        decoder, extra = subject.model.decoder, subject.model.extra
+        ids = subject.to_ids(tokens)
+        hidden = subject.objective.hidden(decoder, extra, ids, self.cache)[:, -1]
+        logits = subject.objective.logits(decoder, extra, hidden, ids[:, -1])
+        self.log_probs = numpy(logits.log_softmax(-1))
+
+    def advance(self, tokens: IntArray) -> None:
+        self.read(tokens[:, None])
+
+    def select(self, rows: IntArray) -> "TrainedSession":
+        index = torch.as_tensor(rows, device=self.subject.device)
+        session = TrainedSession(self.subject, self.cache.select(index), None)
+        session.log_probs = self.log_probs[rows]
+        return session
+
+
+def numpy(values: Tensor) -> FloatArray:
+    return cast(FloatArray, values.float().cpu().numpy())
+
+
+def load_trained(path: Path, device: str | None = None) -> TrainedModel:
+    """The trained model of a run folder."""
+    run_dir = RunDir(path)
+    run = run_dir.run()
+    model = build(run)
+    weights = safetensors.torch.load(run_dir.trained_model())
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{run_dir.model} does not fit {run_dir.run_json}: {error}") from None
+    return TrainedModel(run, model, device or ("cuda" if torch.cuda.is_available() else "cpu"))

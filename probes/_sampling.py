@@ -1,0 +1,228 @@
+"""What the probes of behaviour share: replaying worlds, pairs of histories, reading in step."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from nextlat_bench.probes._core import Measurement, NotApplicable
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
+
+from nextlat_bench.generate import choose
+from nextlat_bench.report.statistics import normal_interval, wilson_interval
+from nextlat_bench.subject import Session
+
+__all__ = [
+    "MAX_ROWS",
+    "HistoryPairs",
+    "Reading",
+    "accepts",
+    "end_of",
+    "history_pairs",
+    "is_legal",
+    "outcomes",
+    "read_in_step",
+    "replay",
+    "room",
+    "share",
+    "share_measurement",
+    "skipped",
+    "world_of",
+]
+
+MAX_ROWS = 1024  # sequences that a subject reads at once
+REDRAWS = 10  # of a history that came out equal to its partner
+
+
+def world_of(task: Task) -> World:
+    """The task's world; NotApplicable where it has none."""
+    world = task.world()
+    if world is None:
+        raise NotApplicable(f"the task {task.name} has no world")
+    return world
+
+
+def end_of(task: Task) -> int:
+    """The task's end token; NotApplicable where it has none."""
+    if task.vocab.end is None:
+        raise NotApplicable(f"the sequences of the task {task.name} have no end token")
+    return task.vocab.end
+
+
+def replay(world: World, states: IntArray, tokens: IntArray) -> IntArray:
+    """(n,), (n, L) -> (n, L + 1): the state before each token, and after the last."""
+    out = np.empty((tokens.shape[1] + 1, len(states)), dtype=states.dtype)
+    out[0] = states
+    for t in range(tokens.shape[1]):
+        out[t + 1] = world.advance(out[t], tokens[:, t])
+    return out.T
+
+
+def is_legal(world: World, states: IntArray, tokens: IntArray) -> BoolArray:
+    """(n,), (n,) -> (n,): is each token allowed in its state?"""
+    return world.legal(states)[np.arange(len(states)), tokens]
+
+
+def outcomes(
+    world: World, prompts: IntArray, completions: IntArray, end: int
+) -> tuple[BoolArray, BoolArray]:
+    """(n, P), (n, C) -> (n,), (n,): which completions are `legal`, and which also `reached`.
+
+    legal: no illegal token before the first `end`; where that `end` stands is not asked, as in the
+    published code. reached: legal, and `end` stands at the goal.
+    """
+    states = replay(world, world.start(prompts), completions)
+    legal = np.ones(len(prompts), dtype=np.bool_)
+    reached, going = np.zeros_like(legal), np.ones_like(legal)
+    for t in range(completions.shape[1]):
+        going &= completions[:, t] != end
+        legal &= ~going | is_legal(world, states[:, t], completions[:, t])
+        reached |= world.at_goal(states[:, t + 1])
+    return legal, legal & reached
+
+
+def accepts(log_probs: FloatArray, tokens: IntArray, epsilon: float) -> BoolArray:
+    """(n, V), (n,) -> (n,): has each token a probability above epsilon?"""
+    return np.exp(log_probs[np.arange(len(tokens)), tokens].astype(np.float64)) > epsilon
+
+
+class Reading(NamedTuple):
+    """Continuations that one session sampled and another read along."""
+
+    tokens: IntArray  # (n, max_new): up to and with the first refused token or `end`, then pad
+    lengths: IntArray  # (n,): how many tokens that is
+    accepted_by_first: BoolArray  # (n,): every token has p > epsilon after the first history
+    accepted_by_second: BoolArray  # (n,): and after the second
+
+
+def read_in_step(
+    first: Session,
+    second: Session,
+    max_new: int,
+    end: int,
+    pad: int,
+    epsilon: float,
+    rng: np.random.Generator,
+    min_probability: float,
+) -> Reading:
+    """Samples from `first` at temperature 1 while `second` reads the same tokens, n rows each.
+
+    A row stops at the first token that `second` refuses: that settles it, and costs nothing more.
+    A continuation that has not ended after `max_new` tokens is judged by what there is of it.
+    """
+    n = len(first.log_probs)
+    out = np.full((n, max_new), pad, dtype=np.int64)
+    lengths = np.zeros(n, dtype=np.int64)
+    by_first, by_second = np.ones(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)
+    rows = np.arange(n)  # which output row each session row is
+    for t in range(max_new):
+        tokens = choose(first.log_probs, rng, min_probability=min_probability)
+        out[rows, t], lengths[rows] = tokens, t + 1
+        by_first[rows] &= accepts(first.log_probs, tokens, epsilon)
+        by_second[rows] = accepts(second.log_probs, tokens, epsilon)
+        going = np.flatnonzero(by_second[rows] & (tokens != end))
+        if t + 1 == max_new or len(going) == 0:
+            break
+        if len(going) < len(rows):
+            rows, tokens = rows[going], tokens[going]
+            first, second = first.select(going), second.select(going)
+        first.advance(tokens)
+        second.advance(tokens)
+    return Reading(out, lengths, by_first, by_second)
+
+
+class HistoryPairs(NamedTuple):
+    """Two histories of one length, and the states that they lead to, for each of n trials."""
+
+    first: IntArray  # (n, P + k)
+    second: IntArray  # (n, P + k)
+    first_state: IntArray  # (n,)
+    second_state: IntArray  # (n,)
+
+
+def room(task: Task, histories: IntArray) -> int:
+    """How many tokens may follow histories (n, P + k): never more than the task's sequences hold,
+    since a subject learned nothing about what is longer."""
+    return min(task.max_new_tokens, task.max_length - int(histories.shape[1]))
+
+
+def history_pairs(
+    task: Task, first: IntArray, second: IntArray, rng: np.random.Generator, batch: int
+) -> tuple[list[HistoryPairs], Counter[str]]:
+    """(n,), (n,) states -> two different histories of equal length k for each pair of states,
+    grouped by k, at most `batch` pairs a group, and why some pairs have none.
+
+    k is uniform in 1..(limit - shortest - 4) (Vafa et al. 2024): `limit` tokens may follow a
+    prompt in the task's sequences, and `shortest` turns lead to the end from the farther state.
+    """
+    world, pad = world_of(task), task.vocab.pad
+    limit = task.max_length - task.prompts("test", 0, 1).shape[1]
+    to_end = world.distance(first), world.distance(second)  # counts `end` too, hence 3, not 4
+    longest = limit - np.maximum(*to_end) - 3
+    longest[np.minimum(*to_end) < 0] = 0
+    length = np.where(longest > 0, rng.integers(1, np.maximum(longest, 1), endpoint=True), 0)
+    why = Counter({"too far from the end for any history": int((length == 0).sum())})
+    groups = []
+    for k in np.unique(length[length > 0]).tolist():
+        trials = np.flatnonzero(length == k)
+        a = world.histories(first[trials], k, rng)
+        b = world.histories(second[trials], k, rng)
+        for _ in range(REDRAWS):
+            same = (a == b).all(axis=1)
+            if not same.any():
+                break
+            b[same] = world.histories(second[trials[same]], k, rng)
+        none = (a == pad).all(axis=1) | (b == pad).all(axis=1)
+        same = ~none & (a == b).all(axis=1)
+        why["no history of that length"] += int(none.sum())
+        why["no second history found"] += int(same.sum())
+        good = ~none & ~same
+        columns = a[good], b[good], first[trials[good]], second[trials[good]]
+        groups += [
+            HistoryPairs(*(column[i : i + batch] for column in columns))
+            for i in range(0, int(good.sum()), batch)
+        ]
+    return groups, why
+
+
+def skipped(why: Counter[str]) -> tuple[int, str]:
+    """How many trials were left out, and why."""
+    reasons = "; ".join(f"{n} {reason}" for reason, n in why.items() if n)
+    return why.total(), reasons
+
+
+def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[float, float, float]:
+    """(n,) hits out of (n,) counts -> their overall share and its 95% interval.
+
+    The n units are independent, what is counted inside a unit is not: the ratio estimator's
+    standard error over units (Cochran 1977, section 6.4), cut off at 0 and 1. Where the units all
+    agree it would be 0, which claims too much: there, Wilson's interval for n trials.
+    """
+    total, n = float(counts.sum()), len(counts)
+    if total == 0:
+        return float("nan"), float("nan"), float("nan")
+    value = float(hits.sum() / total)
+    residuals = (hits - value * counts) * n / total
+    if n == 1 or np.abs(residuals).max() < 1e-12:
+        low, high = wilson_interval(round(value * n), n)
+        return value, min(low, value), max(high, value)
+    low, high = normal_interval(value + residuals)
+    return value, max(low, 0.0), min(high, 1.0)
+
+
+def share_measurement(
+    metric: str,
+    hits: FloatArray | IntArray | BoolArray,
+    counts: FloatArray | IntArray | None = None,
+    why: Counter[str] | None = None,
+    condition: str = "",
+) -> Measurement:
+    """A row for the share of hits: Wilson's interval if each of the (n,) units is one trial."""
+    if counts is None:
+        n, successes = len(hits), int(hits.sum())
+        value = successes / n if n else float("nan")
+        low, high = wilson_interval(successes, n)
+    else:
+        value, low, high = share(hits.astype(np.float64), counts)
+    return Measurement(
+        metric, value, low, high, len(hits), *skipped(why or Counter()), condition=condition
+    )

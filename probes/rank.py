@@ -1,0 +1,182 @@
+"""How many directions the hidden states use: their effective rank.
+
+    p = sigma / sum(sigma),    effective rank = exp(-sum p ln p)
+
+where sigma are the singular values of the matrix of hidden states (positions x D). Sources: Roy and
+Vetterli 2007; Garrido et al. 2023 (RankMe); Teoh et al. 2025 (NextLat), section 4.1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_field
+
+from nextlat_bench.subject import LatentDynamics, Subject
+
+__all__ = ["Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
+
+Positions = Literal["all", "scored", "prompt"]
+NUM_GROUPS = 10  # of sequences, for the jackknife
+STUDENT_95 = 2.2621571627409915  # 97.5% quantile of Student's t with NUM_GROUPS - 1 degrees
+FLOOR = 1e-12  # singular values under it are rounding
+ROWS_PER_CALL = 64
+
+
+def spectrum(hidden: FloatArray, centred: bool = False) -> FloatArray:
+    """(n, D) hidden states -> (min(n, D),) singular values, descending, in float64.
+
+    `centred` subtracts the mean hidden state first. Anything but finite numbers is a ValueError.
+    """
+    rows = np.asarray(hidden, dtype=np.float64)
+    if rows.ndim != 2 or rows.size == 0:
+        raise ValueError(f"hidden states of shape {rows.shape}: expected (positions, D)")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{(~np.isfinite(rows)).sum()} hidden values are not finite")
+    if centred:
+        rows = rows - rows.mean(axis=0)
+    # Not the Gram matrix's eigenvalues: squaring loses every sigma under 1e-8 of the largest.
+    sigma: FloatArray = np.linalg.svd(rows, compute_uv=False)
+    return sigma
+
+
+def effective_rank(hidden: FloatArray, centred: bool = False) -> float:
+    """exp of the entropy of the normalised singular values of (n, D) hidden states.
+
+    Between 1 and min(n, D); 0 where nothing is left of them (all alike, and centred). The uncentred
+    one, the default and the paper's, is not translation-invariant.
+    """
+    sigma = spectrum(hidden, centred)
+    sigma = sigma[sigma >= FLOOR]
+    if len(sigma) == 0:
+        return 0.0
+    p = sigma / sigma.sum()
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def participation_ratio(hidden: FloatArray, centred: bool = True) -> float:
+    """(sum lambda)^2 / sum lambda^2, lambda = eigenvalues of the covariance (Gao et al. 2017).
+
+    Less swayed by a long tail of small directions than the effective rank. 0 where nothing is left.
+    """
+    sigma = spectrum(hidden, centred)
+    variance = (sigma[sigma >= FLOOR] / max(sigma[0], FLOOR)) ** 2  # scaled: no overflow
+    return float(variance.sum() ** 2 / (variance**2).sum()) if len(variance) else 0.0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All that the three numbers need of n hidden states, in at most D + 1 rows."""
+
+    n: int
+    mean: FloatArray  # (D,)
+    triangle: FloatArray  # (min(n, D), D): R^T R is the scatter about the mean
+
+    @classmethod
+    def of(cls, hidden: FloatArray) -> "Moments":
+        rows = hidden.astype(np.float64)
+        mean = rows.mean(axis=0)
+        return cls(len(rows), mean, np.asarray(np.linalg.qr(rows - mean, mode="r")))
+
+
+def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
+    """Few rows with the very singular values of all hidden states of the groups together."""
+    weights = np.array([group.n for group in groups], dtype=np.float64)  # (G,)
+    means = np.stack([group.mean for group in groups])  # (G, D)
+    if centred:
+        means = means - weights @ means / weights.sum()
+    return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Probe):
+    """Effective rank of the hidden states of held-out sequences: how compact is the model?
+
+    Definition: `effective_rank` of the hidden states after the final norm, one row a position of
+    held-out sequences, never padding; also after centring, and the participation ratio of their
+    covariance. Reading each sequence by itself gives the rows that packing gives, since packed
+    documents neither see each other nor share positions.
+    Interval: delete-a-group jackknife over ten groups of sequences. All three grow with the number
+    of positions, so compare equal numbers only.
+    Read it beside the validity: a model whose states have collapsed also scores low.
+    Source: NextLat, section 4.1 and Table 1 (256 x 256 positions).
+    """
+
+    name: ClassVar[str] = "rank"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("effective_rank", False, "dimensions", "exp entropy of the singular values"),
+        Metric("effective_rank_centred", False, "dimensions", "the same about the mean state"),
+        Metric("participation_ratio", False, "dimensions", "of the covariance's eigenvalues"),
+        Metric("width", None, "dimensions", "D, the most that the others can be"),
+    )
+    requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
+
+    num_positions: int = 256 * 256
+    positions: Positions = "all"
+
+    def __post_init__(self) -> None:
+        check_field(self, "num_positions", self.num_positions >= 1, "a positive number")
+        options = get_args(Positions)
+        check_field(self, "positions", self.positions in options, f"one of {', '.join(options)}")
+
+    def measure(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        """Deterministic: the first held-out sequences, `rng` is not used."""
+        sequences = self.hidden_states(subject, task)
+        n, width = sum(map(len, sequences)), sequences[0].shape[1]
+        num_groups = min(NUM_GROUPS, len(sequences))
+        bounds = np.linspace(0, len(sequences), num_groups + 1).astype(int)
+        groups = [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]
+        formulas: dict[str, Callable[[list[Moments]], float]] = {
+            "effective_rank": lambda some: effective_rank(stack(some, centred=False)),
+            "effective_rank_centred": lambda some: effective_rank(stack(some, centred=True)),
+            "participation_ratio": lambda some: participation_ratio(stack(some, True), False),
+        }
+        for metric, formula in formulas.items():
+            value = formula(groups)
+            half = float("nan")  # fewer sequences than groups: no honest interval
+            if num_groups == NUM_GROUPS:
+                without = [formula(groups[:g] + groups[g + 1 :]) for g in range(num_groups)]
+                half = STUDENT_95 * float(np.std(without) * np.sqrt(num_groups - 1))
+            yield Measurement(metric, value, value - half, value + half, n)
+        yield Measurement("width", width, width, width, n)
+
+    def hidden_states(self, subject: Subject, task: Task) -> list[FloatArray]:
+        """The chosen positions of each held-out sequence, (t, D), `num_positions` in all."""
+        if not isinstance(subject, LatentDynamics):
+            raise NotApplicable(f"{subject.name} has no hidden states")
+        found: list[FloatArray] = []
+        missing, start = self.num_positions, 0
+        while missing > 0:
+            batch = task.sample("test", start, ROWS_PER_CALL)
+            chosen = self.choose(batch)
+            if not chosen.any():
+                break
+            used = int(chosen.any(axis=0).nonzero()[0].max()) + 1
+            hidden = subject.hidden(batch.tokens[:, :used])
+            for states, mask in zip(hidden, chosen[:, :used], strict=True):
+                if missing > 0 and mask.any():
+                    found.append(states[mask][:missing])
+                    missing -= len(found[-1])
+            start += len(batch)
+        if not found:
+            raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
+        if not all(np.isfinite(states).all() for states in found):
+            raise ValueError(f"{subject.name} has hidden states that are not finite")
+        return found
+
+    def choose(self, batch: Batch) -> BoolArray:
+        """(n, L): which positions count. The prompt is all before the first scored position."""
+        scored = np.asarray(batch.targets >= 0)
+        if self.positions == "scored":
+            return scored
+        used = np.asarray(batch.document >= 0)
+        if self.positions == "prompt":
+            return np.asarray(used & (scored.cumsum(axis=1) == 0))
+        return used

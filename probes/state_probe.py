@@ -1,0 +1,146 @@
+"""Can the world's state be read off the hidden states linearly?
+
+A logistic regression (Alain and Bengio 2017; Li et al. 2023 on Othello) from each hidden state to
+the state that the world is in there, trained and tested on different sequences.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.probes._sampling import replay, share, skipped, world_of
+from nextlat_bench.tasks._core import (
+    Batch,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Task,
+    World,
+    check_field,
+)
+
+from nextlat_bench.subject import LatentDynamics, Subject
+
+__all__ = ["StateProbe", "linear_predictions", "state_labels"]
+
+ROWS_PER_CALL = 64
+MAX_ITERATIONS = 500
+TOLERANCE = 1e-5  # scikit-learn's 1e-4 stops after a handful of steps when there are many classes
+
+
+def linear_predictions(hidden: FloatArray, labels: IntArray, test_hidden: FloatArray) -> IntArray:
+    """(n, D), (n,), (m, D) -> (m,): labels predicted by a logistic regression on n examples.
+
+    Multinomial, L2 of strength 1 (scikit-learn's default), features standardised by the n
+    examples. Deterministic. Needs at least two different labels.
+    """
+    from sklearn.linear_model import LogisticRegression  # seconds to import
+
+    mean, spread = hidden.mean(axis=0, dtype=np.float64), hidden.std(axis=0, dtype=np.float64)
+    spread[spread < 1e-12 * max(spread.max(), 1.0)] = 1.0  # a constant feature stays a constant
+    model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE)
+    model.fit((hidden - mean) / spread, labels)
+    return np.asarray(model.predict((test_hidden - mean) / spread), dtype=np.int64)
+
+
+def state_labels(world: World, states: IntArray) -> IntArray:
+    """(n,) states -> (n,): what the probe must read, -1 where there is nothing to.
+
+    A world whose states hold more than what a sequence's past decides (taxi's destination stands in
+    the prompt) names the part that moves by a method `node(states)`; others give the whole state.
+    """
+    node = getattr(world, "node", None)
+    return np.asarray(states if node is None else node(states), dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateProbe(Probe):
+    """Accuracy of a linear read-out of the world's state (taxi: the intersection).
+
+    Definition: `linear_predictions` of `state_labels` at the scored positions of held-out
+    sequences, the first 1 - test_share of the sequences for training and the rest for the test.
+    Conditions: "hidden", the hidden states after the final norm; beside them what the number must
+    beat: "untrained" (the same decoder with fresh weights, where the subject offers `untrained()`),
+    "embedding" (of the current token) and "majority" (the commonest state).
+    Interval: clustered by test sequence. A test position whose state occurs nowhere in training
+    cannot be right: it is left out and counted as skipped.
+    """
+
+    name: ClassVar[str] = "state_probe"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("state_accuracy", True, "share", "test positions whose state is read off right"),
+    )
+    requires: ClassVar[frozenset[str]] = frozenset({"world", "hidden"})
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
+
+    num_sequences: int = 512
+    test_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_field(self, "num_sequences", self.num_sequences >= 2, "at least 2")
+        check_field(self, "test_share", 0 < self.test_share < 1, "a share above 0 and below 1")
+
+    def measure(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        """Deterministic: the first held-out sequences, `rng` is not used."""
+        world = world_of(task)
+        if not isinstance(subject, LatentDynamics):
+            raise NotApplicable(f"{subject.name} has no hidden states")
+        batch = task.sample("test", 0, self.num_sequences)
+        chosen, labels = labelled_positions(task, world, batch)
+        sequence = chosen.nonzero()[0]  # (n,): of each chosen position
+        num_train = len(batch) - max(1, round(self.test_share * len(batch)))
+        train = sequence < num_train
+        seen = np.unique(labels[train])
+        if len(seen) < 2:
+            raise NotApplicable(f"the sequences of {task.name} visit fewer than two states")
+        known = np.isin(labels, seen)
+        test = ~train & known
+        if not test.any():
+            raise NotApplicable(f"no state of {task.name} occurs both in training and in test")
+        units = sequence[test] - num_train
+        why = Counter({"states never seen in training": int((~train & ~known).sum())})
+
+        def measurement(condition: str, predicted: IntArray) -> Measurement:
+            hits = np.bincount(units, weights=predicted == labels[test])
+            counts = np.bincount(units).astype(np.float64)
+            value, low, high = share(hits[counts > 0], counts[counts > 0])
+            n = int(test.sum())
+            return Measurement("state_accuracy", value, low, high, n, *skipped(why), condition)
+
+        readings = {"hidden": (subject, "hidden"), "embedding": (subject, "embedding")}
+        untrained = getattr(subject, "untrained", None)
+        if untrained is not None:
+            readings["untrained"] = (untrained(), "hidden")
+        for condition, (source, reading) in readings.items():
+            features = read(source, batch.tokens, chosen, reading)
+            predicted = linear_predictions(features[train], labels[train], features[test])
+            yield measurement(condition, predicted)
+        commonest = seen[np.unique(labels[train], return_counts=True)[1].argmax()]
+        yield measurement("majority", np.full(int(test.sum()), commonest))
+
+
+def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArray, IntArray]:
+    """(N, L) which positions are scored and have a label, and (n,) their labels, row by row."""
+    first = task.prompts("test", 0, 1).shape[1] - 1  # where the world's first state is known
+    states = replay(world, world.start(batch.tokens[:, : first + 1]), batch.tokens[:, first + 1 :])
+    labels = np.full(batch.tokens.shape, -1, dtype=np.int64)
+    for t in range(first, labels.shape[1]):
+        labels[:, t] = state_labels(world, states[:, t - first])
+    chosen = (batch.targets >= 0) & (labels >= 0)
+    return chosen, labels[chosen]
+
+
+def read(subject: LatentDynamics, tokens: IntArray, chosen: BoolArray, reading: str) -> FloatArray:
+    """(N, L) tokens -> (n, D): the reading at the chosen positions, row by row."""
+    used = int(chosen.any(axis=0).nonzero()[0].max()) + 1
+    parts = []
+    for i in range(0, len(tokens), ROWS_PER_CALL):
+        rows = slice(i, i + ROWS_PER_CALL)
+        parts.append(subject.hidden(tokens[rows, :used], reading)[chosen[rows, :used]])
+    return np.concatenate(parts)

@@ -1,0 +1,83 @@
+"""A small city, subjects whose answers are known, and what the probes of behaviour say of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+from nextlat_bench.probes._core import Measurement, Probe
+from nextlat_bench.tasks.taxi import Taxi
+
+from nextlat_bench.subject import KNOWN, Subject, known_subject
+
+DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+SEED = 7  # of every measurement
+
+Streets = list[dict[str, int]]
+Measured = dict[tuple[str, str], Measurement]
+
+
+def streets_of(neighbour: np.ndarray) -> Streets:
+    """For each intersection, where its exits lead: the map as references read it."""
+    return [
+        {direction: int(v) for direction, v in zip(DIRECTIONS, row, strict=True) if v >= 0}
+        for row in neighbour
+    ]
+
+
+@pytest.fixture(scope="session")
+def taxi() -> Taxi:
+    """144 intersections of Heliopolis, so that 1 / V < 0.01, the usual epsilon."""
+    return Taxi(radius=500, max_nodes=40, max_path=20, max_new=40)
+
+
+@pytest.fixture(scope="session")
+def streets(taxi: Taxi) -> Streets:
+    return streets_of(taxi.map.neighbour)
+
+
+@pytest.fixture(scope="session")
+def known(taxi: Taxi) -> dict[str, Subject]:
+    return {name: known_subject(name, taxi) for name in KNOWN}
+
+
+@pytest.fixture(scope="session")
+def wrong_streets(known: dict[str, Subject]) -> Streets:
+    """The map that the subject `wrong_map` believes in."""
+    return streets_of(known["wrong_map"].world.streets.neighbour)
+
+
+@pytest.fixture(scope="session")
+def measured(taxi: Taxi, known: dict[str, Subject]) -> Callable[[Probe, str], Measured]:
+    """(probe, subject's name) -> its measurements by metric and condition."""
+
+    @cache
+    def measure(probe: Probe, name: str) -> Measured:
+        rows = probe.measure(known[name], taxi, np.random.default_rng(SEED))
+        return {(row.metric, row.condition): row for row in rows}
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def followers(taxi: Taxi) -> dict[tuple[str, str] | None, Counter[str]]:
+    """What followed each two tokens in the training walks that `forgetful` saw; None: overall."""
+    counts: dict[tuple[str, str] | None, Counter[str]] = defaultdict(Counter)
+    for walk in taxi.sample("train", 0, 4096).tokens:
+        tokens = taxi.vocab.decode(walk)
+        for a, b, answer in zip(tokens, tokens[1:], tokens[2:], strict=False):
+            counts[a, b][answer] += 1
+            counts[None][answer] += 1
+    return dict(counts)
+
+
+@pytest.fixture(scope="session")
+def habit(taxi: Taxi, followers: dict) -> Callable[[list[str]], str]:
+    """What `forgetful` finds likeliest after these tokens; ties go to the lowest id."""
+
+    def likeliest(tokens: list[str]) -> str:
+        counts = followers.get(tuple(tokens[-2:]), followers[None])
+        return min(counts, key=lambda token: (-counts[token], taxi.vocab.ids[token]))
+
+    return likeliest

@@ -1,0 +1,192 @@
+"""Sequence compression on subjects whose answer is known.
+
+Where the answer is a matter of chance, its exact probability given the histories is worked out by
+recursion over everything a continuation may be.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from nextlat_bench.probes._sampling import MAX_ROWS, HistoryPairs, history_pairs, room
+from nextlat_bench.probes.compression import Compression
+
+PROBE = Compression(num_states=200)
+RELEASED = replace(PROBE, protocol="released")
+SEED = 7  # as in conftest
+
+
+@pytest.fixture(scope="module")
+def pairs(taxi):
+    """The histories that the probe draws, which is the first thing it does."""
+    states = taxi.world().start(taxi.prompts("test", 0, PROBE.num_states))
+    groups, _ = history_pairs(taxi, states, states, np.random.default_rng(SEED), MAX_ROWS)
+    return groups
+
+
+def survival(distribution, follow, cutoff):
+    """-> a function of two contexts and a length: the probability that a continuation sampled in
+    the first, without tokens of p <= cutoff, has p > 0.01 in the second at every token.
+
+    `distribution(context)` gives token -> p, `follow(context, token)` the next context.
+    """
+
+    @cache
+    def alive(first, second, length):
+        if length == 0 or (first == second and cutoff >= 0.01):
+            return 1.0
+        kept = {x: p for x, p in distribution(first).items() if p > cutoff}
+        return sum(
+            p * (x == "end" or alive(follow(first, x), follow(second, x), length - 1))
+            for x, p in kept.items()
+            if distribution(second).get(x, 0) > 0.01
+        ) / sum(kept.values())
+
+    return alive
+
+
+@pytest.fixture(scope="module")
+def passing(taxi, pairs, followers, wrong_streets):
+    """(subject, probe) -> of each trial, the exact probability that the state scores 1."""
+
+    @cache
+    def habits(context):
+        counts = followers.get(context, followers[None])
+        return {token: n / counts.total() for token, n in counts.items()}
+
+    @cache
+    def beliefs(context):
+        node, destination = context
+        if node is None:
+            return {"end": 1.0}
+        tokens = [*wrong_streets[node], *(["end"] if node == destination else [])]
+        return dict.fromkeys(tokens, 1 / len(tokens))
+
+    def drive(context, token):
+        node, destination = context
+        return (None if node is None else wrong_streets[node].get(token)), destination
+
+    def arrive(tokens):
+        context = int(tokens[0]), int(tokens[1])
+        for token in tokens[2:]:
+            context = drive(context, token)
+        return context
+
+    models = {
+        "forgetful": (habits, lambda context, x: (context[1], x), lambda t: tuple(t[-2:])),
+        "wrong_map": (beliefs, drive, arrive),
+    }
+
+    @cache
+    def probabilities(name, probe):
+        distribution, follow, context = models[name]
+        released = probe.protocol == "released"
+        alive = survival(distribution, follow, cutoff=0.0 if released else probe.epsilon)
+        out = []
+        for group in pairs:
+            length = room(taxi, group.first)
+            for a, b in zip(group.first, group.first if released else group.second, strict=True):
+                contexts = context(taxi.vocab.decode(a)), context(taxi.vocab.decode(b))
+                out.append(min(alive(*contexts, length), 1.0) ** probe.num_continuations)
+        return np.array(out)
+
+    return probabilities
+
+
+# exact; None: chance, worked out in `passing`. history_hash: at each of about ten forks the two
+# histories forbid different turns with probability 1/2 or more, and the one forbidden after the
+# second is sampled with probability 1/3 or more. One continuation survives ten such forks with
+# probability (5/6)^10 = 0.16 at most, thirty of them practically never. noisy_state, released:
+# of 30 continuations of some 20 tokens, 2.4% leaked at each, one leaks nothing with
+# probability 0.976^600 < 1e-6; released does not see that its p is no function of the history.
+TABLE = {
+    "oracle": (1, 1),
+    "shortest_path_oracle": (1, 1),
+    "uniform": (0, 0),
+    "accept_everything": (1, 1),
+    "always_end": (1, 1),
+    "legal_walker": (1, 1),
+    "forgetful": (None, None),
+    "history_hash": (0, 1),
+    "noisy_state": (1, 0),
+    "wrong_map": (None, 1),
+}
+
+
+def test_known_answers(measured, known, passing):
+    assert set(TABLE) == set(known)
+    for name, answers in TABLE.items():
+        for probe, answer in zip((PROBE, RELEASED), answers, strict=True):
+            row = measured(probe, name)["precision", ""]
+            if answer is None:
+                p = passing(name, probe)
+                assert len(p) == row.n
+                slack = 4 * np.sqrt((p * (1 - p)).sum()) / len(p) + 1e-9
+                assert row.value == pytest.approx(p.mean(), abs=slack), (name, probe.protocol)
+            else:
+                assert row.value == answer, (name, probe.protocol)
+            assert row.n + row.n_skipped == PROBE.num_states
+            assert row.n > 0.9 * PROBE.num_states
+
+
+def test_the_known_answers_by_chance_discriminate(passing):
+    """0 and 1 would be no test of the recursion."""
+    for name, probe in (("forgetful", PROBE), ("wrong_map", PROBE), ("forgetful", RELEASED)):
+        assert 0.01 < passing(name, probe).mean() < 0.95
+
+
+def test_histories_differ_and_lead_to_the_state(taxi, streets, pairs):
+    lengths, limit = [], taxi.max_nodes
+    hops = taxi.map.hops()
+    for group in pairs:
+        assert isinstance(group, HistoryPairs)
+        k = group.first.shape[1] - 2
+        assert group.second.shape[1] - 2 == k
+        assert (group.first != group.second).any(axis=1).all()
+        for history, state in zip(
+            (*group.first, *group.second), (*group.first_state, *group.second_state), strict=True
+        ):
+            origin, destination, *turns = taxi.vocab.decode(history)
+            node = int(origin)
+            for turn in turns:
+                node = streets[node][turn]
+            assert taxi.world().start(np.array([[node, int(destination)]]))[0] == state
+            assert 1 <= k <= limit - hops[node, int(destination)] - 4
+        lengths += [k] * len(group.first)
+    assert len(set(lengths)) > 15
+
+
+def test_history_lengths_are_uniform(taxi):
+    """All at one distance: k uniform in 1..(limit - shortest - 4)."""
+    prompts = taxi.prompts("test", 0, 10**5)
+    states = taxi.world().start(prompts)
+    near = states[taxi.world().distance(states) == 6]  # five turns and `end`
+    groups, why = history_pairs(taxi, near, near, np.random.default_rng(0), MAX_ROWS)
+    largest = 40 - 5 - 4
+    counts = np.zeros(largest + 1)
+    for group in groups:
+        counts[group.first.shape[1] - 2] += len(group.first)
+    expected = len(near) / largest
+    # short histories may have no partner; those are counted, not lost
+    assert counts.sum() + why.total() == len(near)
+    assert counts[0] == 0
+    chi_square = ((counts[4:] - expected) ** 2 / expected).sum()
+    assert chi_square < largest - 3 + 4 * np.sqrt(2 * largest)
+
+
+def test_skips_say_why(taxi, known):
+    """With room for ten turns, far states allow no history, and one-way streets no second one."""
+    cramped = replace(taxi, max_nodes=14)
+    (row,) = PROBE.measure(known["oracle"], cramped, np.random.default_rng(0))
+    assert row.n + row.n_skipped == PROBE.num_states
+    assert row.value == 1
+    reasons = dict(part.split(" ", 1)[::-1] for part in row.skipped_because.split("; "))
+    assert set(reasons) == {
+        "too far from the end for any history",
+        "no second history found",
+    }
+    assert sum(map(int, reasons.values())) == row.n_skipped
+    hops = taxi.map.hops()[tuple(taxi.prompts("test", 0, PROBE.num_states).T)]
+    assert int(reasons["too far from the end for any history"]) == (hops > 14 - 5).sum()

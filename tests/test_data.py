@@ -1,0 +1,76 @@
+"""Packing: every document once, whole, in order; and hardly any padding."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextlat_bench.data import pack, step_batches, to_tensors
+from nextlat_bench.tasks._core import Batch
+
+PAD = 99
+
+
+def batch_of(lengths: list[int], seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    tokens = np.full((len(lengths), max(lengths)), PAD)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = rng.integers(PAD, size=length)
+    targets = np.full_like(tokens, -1)
+    targets[:, 1:-1] = np.where(tokens[:, 2:] == PAD, -1, tokens[:, 2:])
+    return Batch.of_sequences(tokens, targets, PAD)
+
+
+def contents(batch: Batch) -> list[tuple[tuple[int, ...], ...]]:
+    """The documents of a batch: (tokens, targets, positions), sorted."""
+    found = []
+    for row in range(len(batch)):
+        for document in np.unique(batch.document[row]):
+            if document >= 0:
+                at = batch.document[row] == document
+                columns = np.flatnonzero(at)
+                assert (np.diff(columns) == 1).all()  # in one piece
+                arrays = batch.tokens, batch.targets, batch.position
+                found.append(tuple(tuple(a[row, at].tolist()) for a in arrays))
+    return sorted(found)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=60), st.integers(20, 50))
+def test_packing_keeps_every_document(lengths: list[int], row_length: int) -> None:
+    batch = batch_of(lengths)
+    packed = pack(batch, row_length)
+    assert packed.tokens.shape[1] == row_length
+    assert contents(packed) == contents(batch)
+    padding = packed.document < 0
+    assert (packed.targets[padding] == -1).all()
+
+
+def test_packing_wastes_little() -> None:
+    lengths = np.random.default_rng(0).integers(5, 35, size=400).tolist()
+    packed = pack(batch_of(lengths), 68)
+    assert (packed.document >= 0).mean() > 0.97
+
+
+def test_a_document_too_long_is_an_error() -> None:
+    with pytest.raises(ValueError, match="row_length = 6: the longest document has 7"):
+        pack(batch_of([3, 7]), 6)
+
+
+def test_micro_batches_partition_the_step(taxi) -> None:  # type: ignore[no-untyped-def]
+    whole = step_batches(taxi, 3, 64, 80, 1)
+    parts = step_batches(taxi, 3, 64, 80, 4)
+    assert len(parts) == 4
+    assert sum(len(p.tokens) for p in parts) == len(whole[0].tokens)
+    assert sum(int((p.targets >= 0).sum()) for p in parts) == int((whole[0].targets >= 0).sum())
+    again = step_batches(taxi, 3, 64, 80, 4)
+    assert all((a.tokens == b.tokens).all() for a, b in zip(parts, again, strict=True))
+    other = step_batches(taxi, 4, 64, 80, 1)[0]
+    assert other.tokens.shape != whole[0].tokens.shape or (other.tokens != whole[0].tokens).any()
+
+
+def test_unpacked_rows_are_trimmed() -> None:
+    batch = batch_of([3, 5, 2])
+    tensors = to_tensors(batch, packed=False)
+    assert tensors.tokens.shape == (3, 5)
+    assert tensors.inputs[1] is None
+    assert tensors.scored_targets.tolist() == batch.targets[batch.targets >= 0].tolist()

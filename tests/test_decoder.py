@@ -1,0 +1,180 @@
+"""The decoder: sizes, masks, cache and the hand-written gradients."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nextlat_bench import decoder as decoder_module
+from nextlat_bench import kernels
+from nextlat_bench.decoder import Decoder, KeyValueCache, count_parameters
+from nextlat_bench.objectives.nextlat import LatentDynamics
+from nextlat_bench.run import DecoderConfig
+
+
+@pytest.fixture
+def small() -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(DecoderConfig(layers=3, heads=2, width=32), vocab_size=20, max_length=32)
+
+
+def on_meta(layers: int, heads: int, width: int, vocab_size: int) -> Decoder:
+    with torch.device("meta"):
+        return Decoder(DecoderConfig(layers=layers, heads=heads, width=width), vocab_size, 8)
+
+
+def test_a5_parameters_are_exactly_those_of_the_paper() -> None:
+    decoder = on_meta(2, 8, 512, 60)
+    # the printed 6.43M leaves out the input embedding and the output head, 60 x 512 each
+    assert count_parameters(decoder, embeddings=False) == 6_425_088
+    assert count_parameters(decoder) == 6_425_088 + 2 * 60 * 512
+    with torch.device("meta"):
+        assert count_parameters(LatentDynamics(512, 1024)) == 2_622_464
+
+
+@pytest.mark.parametrize(
+    ("sizes", "millions"),
+    [((48, 8, 384, 4589), 88.5), ((12, 6, 384, 104), 21.3), ((12, 12, 768, 10_009), 100.3)],
+    ids=["taxi", "path_star", "countdown"],
+)
+def test_parameters_in_millions(sizes: tuple[int, int, int, int], millions: float) -> None:
+    assert count_parameters(on_meta(*sizes)) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def slow_decoder(decoder: Decoder, tokens: list[int]) -> torch.Tensor:
+    """Hidden states of one document, position by position, from the definitions."""
+    D, H = decoder.config.width, decoder.config.heads
+    d = D // H
+
+    def norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return x / torch.sqrt((x * x).mean() + 1e-5) * weight
+
+    def rope(x: torch.Tensor, t: int) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for j in range(d // 2):
+            angle = t * 10_000.0 ** (-2 * j / d)
+            a, b = x[j], x[j + d // 2]
+            out[j] = a * math.cos(angle) - b * math.sin(angle)
+            out[j + d // 2] = b * math.cos(angle) + a * math.sin(angle)
+        return out
+
+    xs = [decoder.embedding.weight[token] for token in tokens]
+    for block in decoder.blocks:
+        attention = block.attention
+        normed = [norm(x, block.attention_norm.weight) for x in xs]
+        q, k, v = zip(*[(attention.qkv.weight @ x).view(3, H, d) for x in normed], strict=True)
+        after = []
+        for t, x in enumerate(xs):
+            heads = []
+            for h in range(H):
+                scores = torch.stack(
+                    [rope(q[t][h], t) @ rope(k[s][h], s) / math.sqrt(d) for s in range(t + 1)]
+                )
+                weights = scores.softmax(0)
+                heads.append(sum(weights[s] * v[s][h] for s in range(t + 1)))
+            after.append(x + attention.out.weight @ torch.cat(heads))
+        xs = []
+        for x in after:
+            gate, up = (block.gate_up.weight @ norm(x, block.mlp_norm.weight)).chunk(2)
+            xs.append(x + block.down.weight @ (gate * torch.sigmoid(gate) * up))
+    return torch.stack([norm(x, decoder.norm.weight) for x in xs])
+
+
+def test_decoder_equals_its_definition(small: Decoder) -> None:
+    for parameter in small.parameters():  # norms away from 1, so that they show
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    tokens = torch.randint(20, (1, 9))
+    got = small(tokens)[0]
+    expected = slow_decoder(small, tokens[0].tolist())
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [0, 128], ids=["fused", "explicit"])
+def test_packed_documents_do_not_see_each_other(
+    small: Decoder, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "EXPLICIT_ATTENTION_LIMIT", limit)
+    a, b = torch.randint(20, (1, 5)), torch.randint(20, (1, 7))
+    packed = torch.cat([a, b, torch.zeros(1, 2, dtype=torch.long)], dim=1)
+    document = torch.tensor([[0] * 5 + [1] * 7 + [-1] * 2])
+    position = torch.tensor([[*range(5), *range(7), 0, 0]])
+    hidden = small(packed, document, position)
+    assert hidden.isfinite().all()
+    torch.testing.assert_close(hidden[:, :5], small(a), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden[:, 5:12], small(b), atol=1e-5, rtol=1e-5)
+
+
+def test_explicit_and_fused_attention_agree(
+    small: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = torch.randint(20, (3, 16))
+    explicit = small(tokens)
+    monkeypatch.setattr(decoder_module, "EXPLICIT_ATTENTION_LIMIT", 0)
+    torch.testing.assert_close(small(tokens), explicit, atol=1e-5, rtol=1e-5)
+
+
+def test_causal(small: Decoder) -> None:
+    tokens = torch.randint(20, (2, 10))
+    changed = tokens.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % 20
+    before, after = small(tokens), small(changed)
+    torch.testing.assert_close(before[:, :6], after[:, :6])
+    assert not torch.allclose(before[:, 6:], after[:, 6:])
+
+
+def test_cache_equals_one_pass(small: Decoder) -> None:
+    tokens = torch.randint(20, (4, 12))
+    cache = KeyValueCache([], [])
+    parts = [small(tokens[:, :5], cache=cache)]
+    parts += [small(tokens[:, t : t + 1], cache=cache) for t in range(5, 8)]
+    parts += [small(tokens[:, 8:], cache=cache)]
+    torch.testing.assert_close(torch.cat(parts, 1), small(tokens), atol=1e-5, rtol=1e-5)
+    rows = torch.tensor([3, 0, 3])
+    assert cache.length == 12
+    torch.testing.assert_close(cache.select(rows).keys[1], cache.keys[1][rows])
+
+
+def test_too_long_is_an_error(small: Decoder) -> None:
+    with pytest.raises(ValueError, match="33 positions asked of a decoder built for 32"):
+        small(torch.zeros(1, 33, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "rotate", "swiglu"])
+def test_hand_written_gradients(name: str) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(2, 3, 1, 1, 8, requires_grad=True)
+    weight = torch.rand(8, requires_grad=True)
+    angle = torch.randn(2, 3, 1, 1, 4)
+    cos, sin = (torch.cat([f, f], -1) for f in (angle.cos(), angle.sin()))
+
+    def plain_rotate(x: torch.Tensor) -> torch.Tensor:
+        a, b = x.chunk(2, -1)
+        return x * cos + torch.cat([-b, a], -1) * sin
+
+    pairs = {
+        "rms_norm": (
+            lambda: kernels.rms_norm(x, weight, 1e-5),
+            lambda: F.rms_norm(x, (8,), weight, 1e-5),
+        ),
+        "rotate": (lambda: kernels.rotate(x, cos, sin), lambda: plain_rotate(x)),
+        "swiglu": (
+            lambda: kernels.swiglu(x),
+            lambda: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],
+        ),
+    }
+    ours, reference = (f() for f in pairs[name])
+    torch.testing.assert_close(ours, reference)
+    upstream = torch.randn_like(ours)
+    inputs = [x, weight] if name == "rms_norm" else [x]
+    got = torch.autograd.grad((ours * upstream).sum(), inputs)
+    expected = torch.autograd.grad((reference * upstream).sum(), inputs)
+    torch.testing.assert_close(got, expected)
+
+
+def test_zero_residual_starts_as_the_identity() -> None:
+    config = DecoderConfig(layers=2, heads=2, width=16, zero_init_residual=True)
+    decoder = Decoder(config, 10, 8)
+    tokens = torch.randint(10, (1, 6))
+    x, _ = decoder.trunk(tokens)
+    torch.testing.assert_close(x, decoder.embedding(tokens))

@@ -1,0 +1,177 @@
+"""The package itself: folders, layers, what an import costs, and guards that experience taught."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from nextlat_bench import registry
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"nextlat_bench": "nextlat_bench", "tasks": "nextlat_bench.tasks"}
+FOLDERS |= {"probes": "nextlat_bench.probes", "results": "nextlat_bench.results"}
+
+# A module may import its own layer and those above it in this list.
+LAYERS = [
+    {"registry", "tasks", "run", "run_dir", "console", "__init__"},
+    {
+        "decoder",
+        "kernels",
+        "objectives",
+        "data",
+        "train",
+        "generate",
+        "subject",
+        "trained",
+    },
+    {"probes"},
+    {"measure", "presets", "samples", "show"},
+    {"cli", "__main__"},
+]
+HEAVY = ("torch", "pandas", "matplotlib", "osmnx", "sklearn", "ray", "networkx")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the suite by its import name."""
+    found = {}
+    for folder, package in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            relative = path.relative_to(ROOT / folder).with_suffix("")
+            found[".".join([package, *relative.parts]).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the suite that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nextlat_bench"):
+            found.add(node.module or "")
+            if node.module == "nextlat_bench":
+                found |= {f"nextlat_bench.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(module: str) -> int | None:
+    part = (module.split(".") + ["__init__"])[1]
+    return next((i for i, names in enumerate(LAYERS) if part in names), None)
+
+
+def test_packages_match_the_folders() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = set(project["tool"]["setuptools"]["packages"])
+    present = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert declared == present
+    mapped = project["tool"]["setuptools"]["package-dir"]
+    assert {v: k for k, v in mapped.items()} == FOLDERS
+
+
+def test_left_never_imports_right() -> None:
+    for name, path in modules().items():
+        if name.startswith(("nextlat_bench.report", "nextlat_bench.results")):
+            continue
+        own = layer(name)
+        assert own is not None, f"{name} has no layer"
+        for imported in imports(path) - {"nextlat_bench"}:
+            if imported.startswith("nextlat_bench.report"):
+                continue
+            its = layer(imported)
+            assert its is not None, f"{imported} has no layer"
+            # run_dir and run are plain values: subject.load and cli reach down to them
+            lazily = name == "nextlat_bench.subject" and imported == "nextlat_bench.trained"
+            assert its <= own or lazily, f"{name} imports {imported}, which is to its right"
+
+
+def test_report_imports_neither_torch_nor_tasks() -> None:
+    for name, path in modules().items():
+        if name.startswith("nextlat_bench.report"):
+            bad = [m for m in imports(path) if not m.startswith("nextlat_bench.re")]
+            assert not [m for m in bad if m != "nextlat_bench"], f"{name}: {bad}"
+
+
+def test_modules_stay_short() -> None:
+    too_long = {n: len(p.read_text().splitlines()) for n, p in modules().items()}
+    assert {n: lines for n, lines in too_long.items() if lines > 400} == {}
+
+
+@pytest.mark.parametrize("folder", ["tasks", "probes"])
+def test_bare_import_is_refused(folder: str) -> None:
+    """`import tasks` from the root would make a second copy of every class."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {folder}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f"import nextlat_bench.{folder}, not {folder}" in done.stderr
+
+
+def loaded_by(code: str) -> set[str]:
+    listing = f"{code}\nimport sys; print(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import nextlat_bench",
+        "import nextlat_bench.cli",
+        "from nextlat_bench import registry; [registry.summary('probes', n) "
+        "for n in registry.names('probes')]",
+        "from nextlat_bench.subject import Oracle",
+        "from nextlat_bench.probes.rank import effective_rank",
+        "from nextlat_bench.generate import generate",
+        "from nextlat_bench.tasks.taxi import Taxi; Taxi().sample('train', 0, 10)",
+    ],
+)
+def test_light_imports_stay_light(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_importing_the_report_loads_no_torch() -> None:
+    assert "torch" not in loaded_by("import nextlat_bench.report.tables")
+
+
+@pytest.mark.parametrize("kind", ["tasks", "objectives", "probes"])
+def test_a_files_name_is_its_plugins_name(kind: registry.Kind) -> None:
+    assert registry.names(kind)
+    for name in registry.names(kind):
+        plugin = registry.load(kind, name)
+        assert plugin.name == name
+        assert plugin.__module__ == f"nextlat_bench.{kind}.{name}"
+        assert registry.summary(kind, name)
+        instance = plugin()
+        assert registry.from_json(kind, registry.to_json(instance)) == instance
+
+
+def test_unknown_names_say_what_was_perhaps_meant() -> None:
+    with pytest.raises(ValueError, match=r"no task named 'taxy'; did you mean 'taxi'\? \(there"):
+        registry.load("tasks", "taxy")
+    with pytest.raises(ValueError, match="no parameter of taxi named 'radios'; did you mean 'rad"):
+        registry.from_json("tasks", {"name": "taxi", "parameters": {"radios": 3}})
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_all_names_exist(name: str) -> None:
+    if name == "nextlat_bench.__main__":
+        pytest.skip("it runs the program")
+    module = importlib.import_module(name)
+    for public in getattr(module, "__all__", []):
+        assert hasattr(module, public)
+
+
+def test_no_registry_host_and_no_path_of_one_machine() -> None:
+    tracked = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    hosts = ("pypi" + ".org", "pythonhosted" + ".org", os.sep + "work" + os.sep)
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in {".py", ".toml", ".md", ".txt", ""} and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            assert not [h for h in hosts if h in text], name

@@ -1,0 +1,107 @@
+"""Runs as values: identity, JSON, overrides and clear refusals."""
+
+import dataclasses
+import json
+import re
+from itertools import pairwise
+
+import pytest
+
+from nextlat_bench import registry
+from nextlat_bench.presets import taxi as preset
+from nextlat_bench.run import SCALES, DecoderConfig, Run, Training
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return preset.run("nextlat", "smoke", 0)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("objective", registry.names("objectives"))
+def test_json_round_trip(objective: str, scale: str) -> None:
+    made = preset.run(objective, scale, 3)
+    again = Run.from_json(json.loads(json.dumps(made.to_json())))
+    assert again == made
+    assert again.id == made.id
+    assert made.id.startswith(f"taxi-{objective}-{scale}-s3-")
+
+
+def test_id_is_by_content(run: Run) -> None:
+    assert preset.run("nextlat", "smoke", 0).id == run.id
+    changed = [
+        dataclasses.replace(run, seed=1),
+        run.override(["training.steps=7"]),
+        run.override(["objective.horizon=2"]),
+        run.override(["task.max_nodes=9"]),
+        run.override(["decoder.layers=1"]),
+    ]
+    assert len({run.id, *(r.id for r in changed)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.steps", "expected PART.FIELD=VALUE"),
+        ("steps=3", "expected PART.FIELD=VALUE"),
+        ("training.step=3", "did you mean 'steps'"),
+        ("trainig.steps=3", "did you mean 'training'"),
+        ("training.steps=many", "training.steps=many: expected int"),
+        ("training.steps=0", "Training.steps = 0: expected a whole number of at least 1"),
+        ("training.precision=fp8", "Training.precision = 'fp8': expected one of auto, bf16, fp32"),
+        ("training.clip=-1", "Training.clip = -1.0: expected a positive number"),
+        ("training.row_length=5", "expected at least"),
+        ("training.learning_rate=nan", "Training.learning_rate = nan"),
+        ("decoder.width=33", "expected a multiple of twice the number of heads"),
+        ("decoder.zero_init_residual=maybe", "expected bool"),
+        ("objective.horizon=0", "NextLat.horizon = 0"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(run: Run, setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        run.override([setting])
+    assert "\n" not in str(error.value)
+
+
+def test_settings_are_typed(run: Run) -> None:
+    changed = run.override(
+        ["training.clip=none", "decoder.zero_init_residual=false", "training.learning_rate=1"]
+    )
+    assert changed.training.clip is None
+    assert changed.decoder.zero_init_residual is False
+    assert changed.training.learning_rate == 1.0
+
+
+def test_newer_schema_is_refused(run: Run) -> None:
+    with pytest.raises(ValueError, match="schema 99"):
+        Run.from_json(run.to_json() | {"schema": 99})
+
+
+def test_damaged_run_json_is_refused(run: Run) -> None:
+    value = run.to_json()
+    del value["training"]
+    with pytest.raises(ValueError, match="training"):
+        Run.from_json(value)
+    value = run.to_json()
+    value["decoder"]["depth"] = 3
+    with pytest.raises(ValueError, match="depth"):
+        Run.from_json(value)
+
+
+def test_rate_rises_holds_and_falls() -> None:
+    training = Training(
+        steps=100, examples=1, warmup_steps=10, decay_fraction=0.4, final_fraction=0.05
+    )
+    rates = [training.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:60] == [1.0] * 51
+    assert all(b < a for a, b in pairwise(rates[60:]))
+    assert rates[-1] == pytest.approx(0.05)
+    assert {Training(steps=5, examples=1).rate(step) for step in range(5)} == {1.0}
+
+
+@pytest.mark.parametrize("field", ["layers", "heads", "width"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", None, True])
+def test_decoder_refuses(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match="DecoderConfig"):
+        DecoderConfig(**{field: value})  # type: ignore[arg-type]

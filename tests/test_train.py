@@ -1,0 +1,273 @@
+"""The loop: exact resume, clear refusals, and nothing lost."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from nextlat_bench import train as train_module
+from nextlat_bench.presets import taxi as preset
+from nextlat_bench.run import Run
+from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
+from nextlat_bench.train import DivergedError, Progress, build, make_optimizers, train
+
+TINY = [
+    "training.steps=24",
+    "training.examples=32",
+    "decoder.layers=1",
+    "decoder.width=32",
+    "task.max_nodes=8",
+    "training.row_length=20",
+]
+
+
+def tiny(*settings: str, objective: str = "nextlat", seed: int = 0) -> Run:
+    return preset.run(objective, "smoke", seed).override([*TINY, *settings])
+
+
+def trained(run: Run, out: Path, **options: object) -> RunDir:
+    folder = RunDir.prepare(out, run)
+    train(run, folder, device="cpu", **options)  # type: ignore[arg-type]
+    return folder
+
+
+class StopTrainingError(Exception):
+    pass
+
+
+def stop_at(step: int):  # type: ignore[no-untyped-def]
+    def progress(p: Progress) -> None:
+        if p.step == step:
+            raise StopTrainingError
+
+    return progress
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, precision: str) -> None:
+    run = tiny(f"training.precision={precision}")
+    whole = trained(run, tmp_path / "whole")
+    folder = RunDir.prepare(tmp_path / "parts", run)
+    for step in (5, 13):
+        with pytest.raises(StopTrainingError):
+            train(run, folder, device="cpu", progress=stop_at(step), seconds_between_checkpoints=0)
+    train(run, folder, device="cpu", seconds_between_checkpoints=0)
+    assert folder.model.read_bytes() == whole.model.read_bytes()
+    timeless = [
+        [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in d.metric_rows()]
+        for d in (whole, folder)
+    ]
+    assert timeless[0] == timeless[1]
+    assert [row["step"] for row in timeless[0]] == [10, 20, 24]
+
+
+def test_kill_9_in_mid_training(tmp_path: Path) -> None:
+    """The real command, killed by SIGKILL, run again: the weights of an undisturbed run."""
+    sets = [x for s in [*TINY, "training.steps=120"] for x in ("--set", s)]
+    command = [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke", *sets]
+    environment = os.environ | {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.2"}
+    killed = tmp_path / "killed"
+    begun = subprocess.Popen(
+        [*command, "--out", str(killed)], env=environment, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        steps = sorted(killed.glob("*/checkpoints/0*"))
+        if steps and int(steps[-1].name) > 0:
+            break
+        time.sleep(0.05)
+    begun.send_signal(signal.SIGKILL)
+    begun.wait()
+    assert not list(killed.glob("*/model.safetensors")), "killed too late to test anything"
+    assert steps, "no checkpoint was written in time"
+    for out in (killed, tmp_path / "whole"):
+        done = subprocess.run(
+            [*command, "--out", str(out)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    (a,), (b,) = (list((tmp_path / n).glob("*/model.safetensors")) for n in ("killed", "whole"))
+    assert a.read_bytes() == b.read_bytes()
+    assert a.with_name("records.jsonl").read_bytes() == b.with_name("records.jsonl").read_bytes()
+    assert a.with_name("DONE").exists()
+
+
+def test_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    folder = trained(tiny(), tmp_path)
+    before = folder.model.stat().st_mtime_ns
+    trained(tiny(), tmp_path, progress=stop_at(1))
+    assert folder.model.stat().st_mtime_ns == before
+
+
+def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
+    first, again = (trained(tiny(), tmp_path / n).model.read_bytes() for n in ("a", "b"))
+    assert first == again
+    assert trained(tiny(seed=1), tmp_path).model.read_bytes() != first
+
+
+def test_micro_batches_side_by_side_equal_one_after_another(tmp_path: Path) -> None:
+    run = tiny("training.micro_batches=2", "training.precision=fp32")
+    threads = torch.get_num_threads()
+    side_by_side = trained(run, tmp_path / "a", threads=2)
+    one_by_one = trained(run, tmp_path / "b", threads=1)
+    torch.set_num_threads(threads)
+    assert side_by_side.model.read_bytes() == one_by_one.model.read_bytes()
+
+
+@pytest.mark.parametrize("objective", ["gpt", "mtp", "jtp", "nextlat"])
+def test_loss_falls(tmp_path: Path, objective: str) -> None:
+    run = tiny("training.steps=60", "training.warmup_steps=5", objective=objective)
+    rows = trained(run, tmp_path).metric_rows()
+    assert rows[-1]["next_token"] < 0.8 * rows[0]["next_token"]
+    assert all(row["latent_std"] > 0 for row in rows)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny()
+    folder = RunDir.prepare(tmp_path, run)
+    real = train_module.step_batches
+
+    def poisoned(task, step, *rest):  # type: ignore[no-untyped-def]
+        if step == 9:
+            for group in optimizer_groups:
+                group["params"][0].data.fill_(float("nan"))
+        return real(task, step, *rest)
+
+    optimizer_groups: list[dict] = []
+    made = train_module.make_optimizers
+
+    def recorded(*args):  # type: ignore[no-untyped-def]
+        optimizers = made(*args)
+        optimizer_groups.extend(optimizers[0].param_groups)
+        return optimizers
+
+    monkeypatch.setattr(train_module, "step_batches", poisoned)
+    monkeypatch.setattr(train_module, "make_optimizers", recorded)
+    with pytest.raises(DivergedError, match=r"became nan at step 10: lower .*step 9, is in"):
+        train(run, folder, device="cpu", seconds_between_checkpoints=0)
+    monkeypatch.undo()
+    step, files = folder.load_checkpoint()  # type: ignore[misc]
+    assert step == 9
+    weights = safetensors.torch.load(files["model.safetensors"])
+    assert all(w.isfinite().all() for w in weights.values())
+
+
+def interrupted(tmp_path: Path) -> tuple[Run, RunDir]:
+    run = tiny()
+    folder = RunDir.prepare(tmp_path, run)
+    with pytest.raises(StopTrainingError):
+        train(run, folder, device="cpu", progress=stop_at(7), seconds_between_checkpoints=0)
+    assert [p.name for p in folder.saved()] == ["00000005", "00000006"]
+    return run, folder
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "manifest.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    run, folder = interrupted(tmp_path)
+    path = folder.saved()[-1] / name
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 0x80
+        path.write_bytes(content)
+    with pytest.raises(RunDirError, match=r"checkpoint .* is (incomplete|damaged): .*from step 5"):
+        train(run, folder, device="cpu")
+
+
+def test_missing_checkpoints_never_mean_a_silent_fresh_start(tmp_path: Path) -> None:
+    import shutil
+
+    run, folder = interrupted(tmp_path)
+    shutil.rmtree(folder.checkpoints)
+    with pytest.raises(RunDirError, match="holds no checkpoint: restore"):
+        train(run, folder, device="cpu")
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+    folder = RunDir.prepare(tmp_path, tiny())
+    with (
+        folder.lock(),
+        pytest.raises(RunDirError, match="in use by another process"),
+        RunDir(folder.path).lock(),
+    ):
+        pass
+
+
+def test_atomic_write_leaves_the_old_file_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    atomic_write(path, b"old")
+    with pytest.raises(TypeError):
+        atomic_write(path, "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
+    folder = trained(tiny(), tmp_path)
+    content = bytearray(folder.model.read_bytes())
+    content[-1] ^= 1
+    folder.model.write_bytes(content)
+    with pytest.raises(RunDirError, match="is damaged"):
+        folder.trained_model()
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    folder = RunDir.prepare(tmp_path, tiny())
+    value = json.loads(folder.run_json.read_text())
+    atomic_write(folder.run_json, json.dumps(value | {"seed": 5}).encode())
+    with pytest.raises(RunDirError, match="describes another run"):
+        RunDir.prepare(tmp_path, tiny())
+    atomic_write(folder.run_json, b"{")
+    with pytest.raises(RunDirError, match="is damaged"):
+        RunDir.prepare(tmp_path, tiny())
+
+
+def test_muon_takes_the_matrices_inside_blocks() -> None:
+    run = tiny("training.optimizer=muon", objective="nextlat")
+    model = build(run)
+    adamw, muon = make_optimizers(run.training, model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    by_muon = {names[id(p)] for g in muon.param_groups for p in g["params"]}
+    by_adamw = {names[id(p)] for g in adamw.param_groups for p in g["params"]}
+    assert not by_muon & by_adamw
+    assert by_muon | by_adamw == set(names.values())
+    assert all(re.search(r"blocks|extra\.mlp", n) and "norm" not in n for n in by_muon)
+    plain = adamw.param_groups[1]
+    assert plain["weight_decay"] == 0
+    assert all(p.ndim < 2 for p in plain["params"])
+    adamw_only = run.override(["training.optimizer=adamw"]).training
+    assert len(make_optimizers(adamw_only, model)) == 1
+
+
+def test_build_is_a_function_of_the_seed() -> None:
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    first, second, other = build(tiny()), build(tiny()), build(tiny(seed=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    a, b, c = (m.decoder.embedding.weight.detach().numpy() for m in (first, second, other))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_provenance_says_where_and_with_what(tmp_path: Path) -> None:
+    facts = json.loads(trained(tiny(), tmp_path).provenance.read_text())
+    assert facts["precision"] in ("bf16", "fp32")
+    assert facts["versions"]["torch"] == torch.__version__
+    assert facts["threads"] >= 1
+    assert facts["device"]

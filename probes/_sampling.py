@@ -4,12 +4,12 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from nextlat_bench.probes._core import Measurement, NotApplicable
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
 
 from nextlat_bench.generate import choose
+from nextlat_bench.probes._core import Measurement, NotApplicable
 from nextlat_bench.report.statistics import normal_interval, wilson_interval
 from nextlat_bench.subject import Session
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
 
 __all__ = [
     "MAX_ROWS",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
+
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import (
     MAX_ROWS,
@@ -19,9 +20,8 @@ from nextlat_bench.probes._sampling import (
     share_measurement,
     world_of,
 )
-from nextlat_bench.tasks._core import BoolArray, Task, check_field
-
 from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import BoolArray, Task, check_field
 
 __all__ = ["Compression", "Protocol"]
 

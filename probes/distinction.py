@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import (
     MAX_ROWS,
@@ -23,9 +24,8 @@ from nextlat_bench.probes._sampling import (
     share_measurement,
     world_of,
 )
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World, check_field
-
 from nextlat_bench.subject import Session, Subject
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World, check_field
 
 __all__ = ["Distinction", "true_boundary", "truly_distinguishes"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import MAX_ROWS, is_legal, replay, share_measurement, world_of
-from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_field
-
 from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_field
 
 __all__ = ["NextToken", "legal_top1"]
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
-from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_field
 
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_field
 
 __all__ = ["Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
 
@@ -158,7 +158,7 @@ class Rank(Probe):
             chosen = self.choose(batch)
             if not chosen.any():
                 break
-            used = int(chosen.any(axis=0).nonzero()[0].max()) + 1
+            used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
             hidden = subject.hidden(batch.tokens[:, :used])
             for states, mask in zip(hidden, chosen[:, :used], strict=True):
                 if missing > 0 and mask.any():

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import replay, share, skipped, world_of
+from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
     Batch,
     BoolArray,
@@ -21,8 +23,6 @@ from nextlat_bench.tasks._core import (
     World,
     check_field,
 )
-
-from nextlat_bench.subject import LatentDynamics, Subject
 
 __all__ = ["StateProbe", "linear_predictions", "state_labels"]
 
@@ -93,44 +93,48 @@ class StateProbe(Probe):
             raise NotApplicable(f"{subject.name} has no hidden states")
         batch = task.sample("test", 0, self.num_sequences)
         chosen, labels = labelled_positions(task, world, batch)
-        sequence = chosen.nonzero()[0]  # (n,): of each chosen position
-        num_train = len(batch) - max(1, round(self.test_share * len(batch)))
-        train = sequence < num_train
-        seen = np.unique(labels[train])
+        sequence = np.nonzero(chosen)[0]  # (n,): of each chosen position
+        train = sequence < round((1 - self.test_share) * len(batch))
+        seen, visits = np.unique(labels[train], return_counts=True)
         if len(seen) < 2:
             raise NotApplicable(f"the sequences of {task.name} visit fewer than two states")
-        known = np.isin(labels, seen)
-        test = ~train & known
+        test = ~train & np.isin(labels, seen)
         if not test.any():
             raise NotApplicable(f"no state of {task.name} occurs both in training and in test")
-        units = sequence[test] - num_train
-        why = Counter({"states never seen in training": int((~train & ~known).sum())})
+        unseen = int((~train & ~test).sum())
+        why = Counter({"positions whose state occurs nowhere in training": unseen})
 
-        def measurement(condition: str, predicted: IntArray) -> Measurement:
-            hits = np.bincount(units, weights=predicted == labels[test])
-            counts = np.bincount(units).astype(np.float64)
-            value, low, high = share(hits[counts > 0], counts[counts > 0])
-            n = int(test.sum())
-            return Measurement("state_accuracy", value, low, high, n, *skipped(why), condition)
-
-        readings = {"hidden": (subject, "hidden"), "embedding": (subject, "embedding")}
-        untrained = getattr(subject, "untrained", None)
-        if untrained is not None:
-            readings["untrained"] = (untrained(), "hidden")
-        for condition, (source, reading) in readings.items():
+        for condition, (source, reading) in readings(subject).items():
             features = read(source, batch.tokens, chosen, reading)
             predicted = linear_predictions(features[train], labels[train], features[test])
-            yield measurement(condition, predicted)
-        commonest = seen[np.unique(labels[train], return_counts=True)[1].argmax()]
-        yield measurement("majority", np.full(int(test.sum()), commonest))
+            yield accuracy(predicted == labels[test], sequence[test], why, condition)
+        yield accuracy(labels[test] == seen[visits.argmax()], sequence[test], why, "majority")
+
+
+def accuracy(
+    right: BoolArray, sequence: IntArray, why: Counter[str], condition: str
+) -> Measurement:
+    """(n,), (n,) which test positions are read off right, and the sequence of each."""
+    _, unit, counts = np.unique(sequence, return_inverse=True, return_counts=True)
+    hits = np.bincount(unit[right], minlength=len(counts))
+    value, low, high = share(hits.astype(float), counts.astype(float))
+    n = len(right)
+    return Measurement("state_accuracy", value, low, high, n, *skipped(why), condition)
+
+
+def readings(subject: LatentDynamics) -> dict[str, tuple[LatentDynamics, str]]:
+    """Condition -> which subject to read, and what of it."""
+    found = {"hidden": (subject, "hidden"), "embedding": (subject, "embedding")}
+    fresh = getattr(subject, "untrained", None)
+    return {**found, "untrained": (fresh(), "hidden")} if fresh is not None else found
 
 
 def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArray, IntArray]:
     """(N, L) which positions are scored and have a label, and (n,) their labels, row by row."""
     first = task.prompts("test", 0, 1).shape[1] - 1  # where the world's first state is known
     states = replay(world, world.start(batch.tokens[:, : first + 1]), batch.tokens[:, first + 1 :])
-    labels = np.full(batch.tokens.shape, -1, dtype=np.int64)
-    for t in range(first, labels.shape[1]):
+    labels = np.full_like(batch.tokens, -1, dtype=np.int64)
+    for t in range(first, batch.tokens.shape[1]):
         labels[:, t] = state_labels(world, states[:, t - first])
     chosen = (batch.targets >= 0) & (labels >= 0)
     return chosen, labels[chosen]
@@ -138,7 +142,7 @@ def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArra
 
 def read(subject: LatentDynamics, tokens: IntArray, chosen: BoolArray, reading: str) -> FloatArray:
     """(N, L) tokens -> (n, D): the reading at the chosen positions, row by row."""
-    used = int(chosen.any(axis=0).nonzero()[0].max()) + 1
+    used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
     parts = []
     for i in range(0, len(tokens), ROWS_PER_CALL):
         rows = slice(i, i + ROWS_PER_CALL)

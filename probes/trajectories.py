@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
+from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import (
     MAX_ROWS,
@@ -17,10 +19,8 @@ from nextlat_bench.probes._sampling import (
     share_measurement,
     world_of,
 )
-from nextlat_bench.tasks._core import Task, check_field
-
-from nextlat_bench.generate import generate
 from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import Task, check_field
 
 __all__ = ["Trajectories"]
 

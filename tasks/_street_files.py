@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from nextlat_bench.tasks._core import FloatArray, IntArray
 
 __all__ = [
@@ -134,7 +135,7 @@ def _read_csv(path: Path, data: bytes) -> Edges:
     header = ["node", "direction", "neighbour"]
     numbers = {text: k for k, name in enumerate(DIRECTIONS) for text in (name, str(k))}
     exits: dict[tuple[str, int], tuple[str, int]] = {}
-    rows = csv.reader(io.StringIO(text))
+    rows = csv.reader(io.StringIO(text, newline=None))
     try:
         columns = [cell.strip() for cell in next(rows, [])]
         if columns != header:

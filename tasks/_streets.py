@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, dijkstra
+
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 from nextlat_bench.tasks._street_files import (
     DIRECTIONS,
@@ -21,8 +24,6 @@ from nextlat_bench.tasks._street_files import (
     read_edges,
     read_graph,
 )
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, dijkstra
 
 __all__ = ["DIRECTIONS", "StreetMap", "direction_of"]
 

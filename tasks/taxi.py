@@ -25,6 +25,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse.csgraph import dijkstra
+
 from nextlat_bench.tasks._core import (
     SPLITS,
     Batch,
@@ -38,7 +40,6 @@ from nextlat_bench.tasks._core import (
     check_field,
 )
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
-from scipy.sparse.csgraph import dijkstra
 
 __all__ = ["StreetMap", "Taxi", "TaxiWorld"]
 
@@ -94,8 +95,8 @@ class Taxi(Task):
             object.__setattr__(self, "radius", float(self.radius))
         if not isinstance(self.streets, StreetMap):
             object.__setattr__(self, "streets", StreetMap.load(self.streets))
-        if self.generator != "random" and not self.map.has_lengths:
-            check_field(self, "generator", False, f"random: {self.map.source} has no lengths")
+        possible = self.map.has_lengths or self.generator == "random"
+        check_field(self, "generator", possible, f"random: {self.map.source} has no lengths")
 
     @cached_property
     def map(self) -> StreetMap:

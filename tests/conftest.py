@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from nextlat_bench.probes._core import Measurement, Probe
-from nextlat_bench.tasks.taxi import Taxi
 
+from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import KNOWN, Subject, known_subject
+from nextlat_bench.tasks.taxi import Taxi
 
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 SEED = 7  # of every measurement

@@ -95,12 +95,12 @@ def passing(taxi, pairs, followers, wrong_streets):
     return probabilities
 
 
-# exact; None: chance, worked out in `passing`. history_hash: at each of about ten forks the two
-# histories forbid different turns with probability 1/2 or more, and the one forbidden after the
-# second is sampled with probability 1/3 or more. One continuation survives ten such forks with
-# probability (5/6)^10 = 0.16 at most, thirty of them practically never. noisy_state, released:
-# of 30 continuations of some 20 tokens, 2.4% leaked at each, one leaks nothing with
-# probability 0.976^600 < 1e-6; released does not see that its p is no function of the history.
+# (precision, released). None: chance, worked out in `passing`. history_hash: at a fork of c turns
+# the two histories forbid different ones with probability 1 - 1/c, and then the one forbidden after
+# the second is sampled with 1/(c - 1): refused with 1/c >= 1/5 at every fork, so that one
+# continuation of ten forks survives with (4/5)^10 = 0.11 at most, and thirty practically never.
+# noisy_state, released: of 30 continuations of some 20 tokens, each token leaks with 2.4%, and
+# none of them does with 0.976^600 < 1e-6.
 TABLE = {
     "oracle": (1, 1),
     "shortest_path_oracle": (1, 1),

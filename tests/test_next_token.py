@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+
 from nextlat_bench.probes import _sampling, next_token
 from nextlat_bench.probes._sampling import share
 from nextlat_bench.probes.next_token import NextToken
-
 from nextlat_bench.report.statistics import normal_interval, wilson_interval
 
 PROBE = NextToken(num_sequences=200)
@@ -94,3 +94,11 @@ def test_coverage_of_the_interval():
         _, low, high = share(rng.binomial(counts, skill), counts)
         covered += low <= 0.75 <= high
     assert abs(covered / 1000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 1000)
+
+
+def test_only_scored_positions_count(taxi):
+    """The walks' own answers are legal everywhere: what counts is what is scored."""
+    batch = taxi.sample("test", 0, 50)
+    scored = (batch.targets >= 0) & (np.random.default_rng(0).random(batch.targets.shape) < 0.5)
+    right = next_token.legal_top1(taxi.world(), batch.tokens, 2, batch.targets, scored)
+    np.testing.assert_array_equal(right, scored)

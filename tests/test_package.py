@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from nextlat_bench import registry
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ def imports(path: Path) -> set[str]:
 
 
 def layer(module: str) -> int | None:
-    part = (module.split(".") + ["__init__"])[1]
+    part = [*module.split("."), "__init__"][1]
     return next((i for i, names in enumerate(LAYERS) if part in names), None)
 
 

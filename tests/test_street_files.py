@@ -7,6 +7,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+
 from nextlat_bench.tasks import _street_files
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
 
@@ -228,6 +229,30 @@ def test_malformed_files_are_one_clear_line(tmp_path, name):
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["town.graphml", "town.osm", "town.csv"])
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_load_or_are_one_clear_line(tmp_path, name):
+    table = HEADER + "0,N,1\n1,S,0\n1,3,2\n2,E,0\n"
+    content = {".graphml": graphml(), ".osm": osm_xml(), ".csv": table}[Path(name).suffix].encode()
+    rng = np.random.default_rng(0)
+    refused = []
+    for _ in range(300):
+        damaged = bytearray(content)
+        i, j = rng.integers(len(content), size=2)
+        if rng.random() < 0.5:
+            damaged[i] = rng.choice(bytearray(b'<>"&;=/09-.e,\n'))
+        else:
+            damaged[i:i] = damaged[j : j + 30]
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            StreetMap.load(tmp_path / name)
+        except ValueError as error:
+            refused.append(error)
+    assert 0 < len(refused) < 300
+    assert {type(error) for error in refused} == {ValueError}
+    assert all(name in str(error) and "\n" not in str(error) for error in refused)
+
+
 def test_the_template_of_malformed_graphml_is_itself_fine(tmp_path):
     path = tmp_path / "fine.graphml"
     path.write_text(graphml())
@@ -268,6 +293,7 @@ def test_places(monkeypatch, cache):
 
     def answer(place, network_type):
         asked.append((place, network_type, osmnx.settings.cache_folder))
+        assert not osmnx.settings.overpass_rate_limit, "it waits a minute without a network"
         reply = replies.pop()
         if isinstance(reply, Exception):
             raise reply

@@ -9,11 +9,11 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
-from nextlat_bench.tasks.taxi import Taxi
 from scipy.stats import chisquare
 
 from nextlat_bench.generate import choose, generate
 from nextlat_bench.subject import KNOWN, Oracle, known_subject
+from nextlat_bench.tasks.taxi import Taxi
 
 NAMES = sorted(KNOWN)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nextlat_bench.tasks import taxi
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
@@ -83,6 +84,9 @@ def test_random_access(generator, monkeypatch):
             np.testing.assert_array_equal(
                 getattr(part, name), getattr(whole, name)[start : start + n]
             )
+    taxi._block.cache_clear()
+    assert len(task.sample("train", 10**9, 3)) == 3
+    assert taxi._block.cache_info().misses <= 2, "only the blocks asked for are drawn"
     taxi._block.cache_clear()
     assert not np.array_equal(whole.tokens[:16], whole.tokens[16:32])
     whole.tokens[:] = 0
@@ -244,6 +248,11 @@ def test_every_field_is_validated(field, value):
         Taxi(**{field: value})
     assert repr(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_radius_that_leaves_no_map(heliopolis):
+    with pytest.raises(ValueError, match=r"falls apart|no intersection"):
+        Taxi(streets=heliopolis, radius=1)
 
 
 def test_arguments_are_validated():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
@@ -236,8 +237,11 @@ def test_dead_ends_and_one_way_traps(tmp_path):
     rows = ["node,direction,neighbour", "0,N,1", "1,S,0", "1,N,2", "2,E,3", "0,E,0"]
     path.write_text("\n".join(rows))
     task = Taxi(streets=str(path), min_nodes=20, max_nodes=30, heldout=0.3)
+    for split in SPLITS:
+        tokens = task.sample(split, 0, 500).tokens
+        assert task.check(tokens[:, :2], tokens[:, 2:]).all()
     batch = task.sample("train", 0, 500)
-    assert task.check(batch.tokens[:, :2], batch.tokens[:, 2:]).all()
+    assert (batch.tokens[:, 1] == 3).any(), "some walks reach the dead end"
     for tokens in batch.tokens:
         words = [word for word in words_of(task, tokens) if word != "pad"]
         assert words[1] == "3" or len(words) >= 22, "only the dead end stops a walk early"

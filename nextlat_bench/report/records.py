@@ -15,9 +15,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
-__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "read", "write"]
-__all__ += ["grouped", "line", "paper_row", "published", "say", "setting", "told_apart"]
-__all__ += ["variants_of"]
+__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "line", "read", "write"]
+__all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants_of", "what"]
+__all__ += ["paper_protocol", "paper_row", "published"]
 
 SCHEMA = 1
 
@@ -147,18 +147,21 @@ def _record(row: Any) -> Record:
     return Record(**row)
 
 
+def what(record: Record) -> str:
+    """What was measured, of whichever run: probe, its parameters, metric and condition."""
+    probe = [record.probe, record.probe_parameters]
+    return json.dumps([*probe, record.metric, record.condition])
+
+
 def distinct(records: Iterable[Record]) -> list[Record]:
-    """Each measurement once. Two that differ under the same identity are a ValueError."""
+    """Each measurement once, in a fixed order. Two that differ under one identity: a ValueError."""
     return _distinct((record, "the records given") for record in records)
 
 
 def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
-    kept: dict[str, tuple[Record, str]] = {}
+    kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
-        identity = json.dumps(
-            [record.run, record.probe, record.probe_parameters, record.metric, record.condition]
-        )
-        first, where = kept.setdefault(identity, (record, source))
+        first, where = kept.setdefault((record.run, what(record)), (record, source))
         if first != record:
             places = where if where == source else f"{where} and {source}"
             metric = f"{record.probe} {record.metric} {record.condition}".strip()
@@ -166,7 +169,7 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
                 f"run {record.run} has two different records of {metric} (in {places}): "
                 "remove one, or measure the run again with `nextlat-bench probe`"
             )
-    return [record for record, _ in kept.values()]
+    return sorted((record for record, _ in kept.values()), key=line)
 
 
 def collect(*paths: str | Path) -> list[Record]:
@@ -263,6 +266,18 @@ def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
     return found
 
 
+def one_protocol(records: Iterable[Record]) -> list[Record]:
+    """Values under several probe parameters are never mixed: those with the most seeds, then the
+    most trials, by seed."""
+
+    def weight(protocol: tuple[Facts, list[Record]]) -> tuple[int, int, str]:
+        trials = [r.n for r in protocol[1] if r.value is not None]
+        return len(trials), sum(trials), json.dumps(protocol[0])
+
+    protocols = grouped(records, lambda r: r.probe_parameters)
+    return sorted(max(protocols, key=weight)[1], key=lambda r: r.seed) if protocols else []
+
+
 @cache
 def published() -> dict[str, Any]:
     """The paper's numbers, by table."""
@@ -276,3 +291,10 @@ def paper_row(name: str, objective: str, horizon: Any) -> dict[str, Any]:
         if row["objective"] == objective and row.get("horizon", horizon) == horizon:
             return dict(row)
     return {}
+
+
+def paper_protocol(name: str) -> list[str]:
+    """How the paper measured, in sentences that name the source and whether it is a figure."""
+    paper = published()[name]
+    source = f"Paper ({paper['source']}{', read off a figure' if paper['digitised'] else ''})"
+    return [f"{source}: {text}." for text in paper["protocol"]]

@@ -1,8 +1,12 @@
 """Intervals for rates and for means over seeds; NumPy and SciPy only."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
 import numpy as np
 
-__all__ = ["bootstrap_interval", "normal_interval", "wilson_interval"]
+__all__ = ["Estimate", "bootstrap_interval", "normal_interval", "over_seeds", "wilson_interval"]
 
 Z95 = 1.959963984540054
 
@@ -39,3 +43,49 @@ def bootstrap_interval(
     means = np.asarray(values)[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+class Measured(Protocol):
+    """One seed's value with the interval over its trials; None where there is none."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def n_skipped(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its interval, None where there is none; `n` trials in all."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    num_seeds: int = 0
+    n: int = 0
+    n_skipped: int = 0
+
+    def times(self, unit: float) -> "Estimate":
+        scaled = [None if x is None else unit * x for x in (self.value, self.low, self.high)]
+        return replace(self, value=scaled[0], low=scaled[1], high=scaled[2])
+
+
+def over_seeds(seeds: Sequence[Measured]) -> Estimate:
+    """The mean of the seeds that have a value, each counting once however many trials it has.
+
+    The interval is bootstrapped over seeds; that of a lone seed is its own, over its trials.
+    """
+    measured = [(seed.value, seed) for seed in seeds if seed.value is not None]
+    if not measured:
+        return Estimate()
+    values, low, high = np.array([v for v, _ in measured]), measured[0][1].low, measured[0][1].high
+    if len(values) > 1:
+        low, high = bootstrap_interval(values)
+    n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
+    return Estimate(float(values.mean()), low, high, len(values), n, n_skipped)

@@ -11,55 +11,56 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.records import (
     Record,
     distinct,
     grouped,
-    line,
+    one_protocol,
+    paper_protocol,
     paper_row,
-    published,
     say,
     setting,
     told_apart,
     variants_of,
+    what,
 )
-from nextlat_bench.report.statistics import bootstrap_interval
+from nextlat_bench.report.statistics import Estimate, over_seeds
 
 if TYPE_CHECKING:
-    pass
+    from rich.console import RenderableType
+    from rich.table import Table as RichTable
 
-__all__ = ["Cell", "Column", "Row", "Table", "measurements_view", "names", "table"]
+__all__ = ["Column", "Row", "Table", "measurements_view", "names", "table"]
 
 DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 SCALES = ("paper", "laptop", "smoke")
-LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"} | {
-    "oracle": "True world model"
-}
+LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
+LABELS |= {"oracle": "True world model"}
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
 LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_$"}) | str.maketrans(
     {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 )
-ABOUT_CELLS = (
-    "Cells: the mean over seeds and its 95% interval, by bootstrap over seeds where there are "
-    "several and by the probe itself, over its trials, where there is one. A dash is missing or "
-    "not applicable, never zero."
-)
+BREAK = "\\\\"
+LATEX_TABLE = r"""%% needs \usepackage{booktabs}
+\begin{table}\centering\small\setlength{\tabcolsep}{4pt}
+\caption{%(title)s}\label{tab:%(name)s}
+\begin{tabular}{%(columns)s}
+\toprule
+%(head)s \\
+%(body)s
+\bottomrule
+\end{tabular}
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A number in the unit of its column's heading. `n` trials over all of its seeds."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    num_seeds: int = 0
-    n: int = 0
-    n_skipped: int = 0
+\footnotesize
+%(notes)s
+\end{table}
+"""
+ABOUT_CELLS = """Cells: the mean over seeds and its 95% interval, bootstrapped over seeds where
+there are several, the probe's own over its trials where there is one. Where a probe ran with
+several parameters, a cell has those of most seeds, then of most trials. A dash is missing or not
+applicable, never zero.""".replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,11 @@ class Column:
     metric: str
     condition: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)  # a probe's, where it matters
-    percent: bool = True
-    digits: int = 1
+    digits: int | None = 1  # None: four significant ones
+
+    @property
+    def percent(self) -> bool:
+        return self.heading.endswith("%")
 
     def shows(self, record: Record) -> bool:
         there = (record.probe, record.metric, record.condition)
@@ -82,34 +86,19 @@ class Column:
             given.get(name, value) == value for name, value in self.parameters.items()
         )
 
-    def cell(self, records: Sequence[Record]) -> Cell:
-        """One record a seed, of one protocol -> the mean of the seeds that have a value."""
-        measured = [(r.value, r) for r in records if r.value is not None]
-        if not measured:
-            return Cell()
-        values, low, high = [v for v, _ in measured], measured[0][1].low, measured[0][1].high
-        if len(values) > 1:
-            low, high = bootstrap_interval(np.array(values))
-        unit = 100.0 if self.percent else 1.0
-        return Cell(
-            unit * float(np.mean(values)),
-            None if low is None else unit * low,
-            None if high is None else unit * high,
-            len(values),
-            sum(r.n for _, r in measured),
-            sum(r.n_skipped for _, r in measured),
-        )
+    def cell(self, records: Sequence[Record]) -> Estimate:
+        """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
+        return over_seeds(records).times(100.0 if self.percent else 1.0)
 
     def text(self, value: float | None) -> str:
-        return DASH if value is None else f"{value:.{self.digits}f}"
+        if value is None:
+            return DASH
+        return f"{value:.4g}" if self.digits is None else f"{value:.{self.digits}f}"
 
-    def interval(self, cell: Cell) -> str:
-        return f"[{self.text(cell.low)}, {self.text(cell.high)}]"
-
-    def full(self, cell: Cell, source: str = "measured") -> str:
-        if cell.value is None or source == "paper":
-            return self.text(cell.value)
-        return f"{self.text(cell.value)} {self.interval(cell)}"
+    def lines(self, cell: Estimate) -> list[str]:
+        """The value and, where it is ours, its interval."""
+        interval = f"[{self.text(cell.low)}, {self.text(cell.high)}]"
+        return [self.text(cell.value), *[interval] * (cell.num_seeds > 0)]
 
 
 @dataclass(frozen=True)
@@ -120,15 +109,13 @@ class Row:
     label: str
     source: str
     num_seeds: int
-    cells: tuple[Cell, ...]
+    cells: tuple[Estimate, ...]
 
     @property
-    def title(self) -> str:
-        return self.label if self.source == "measured" else f"{self.label}, {self.source}"
-
-    @property
-    def seeds(self) -> str:
-        return str(self.num_seeds) if self.num_seeds else DASH
+    def heads(self) -> list[str]:
+        """Who, and of how many seeds."""
+        who = self.label if self.source == "measured" else f"{self.label}, {self.source}"
+        return [who, str(self.num_seeds or DASH)]
 
 
 @dataclass(frozen=True)
@@ -139,12 +126,13 @@ class Layout:
     task: str
     rows: tuple[str, ...]  # objectives; other trained ones follow, before the last of these
     columns: tuple[Column, ...]
-    settings: Mapping[str, str]  # dotted task parameter -> how a block's heading writes it
+    settings: dict[str, str]  # dotted task parameter -> how a block's heading writes it
 
-    def shown(self, trained: Iterable[str]) -> list[str]:
-        return [*self.rows[:-1], *sorted(set(trained) - set(self.rows)), self.rows[-1]]
+    def shown(self, records: Iterable[Record]) -> list[str]:
+        others = {r.objective for r in records if r.step > 0} - set(self.rows)
+        return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 
-    def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Cell, ...]:
+    def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
         """Each column's records -> its cell."""
         return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))
 
@@ -156,19 +144,17 @@ LAYOUTS = {
         task="taxi",
         rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
         columns=(
-            Column("next_token", "Next-token test %", "next_token", "legal_top1"),
-            Column("legal", "Valid trajectories, legal %", "trajectories", "legal"),
-            Column("reached", "Valid trajectories, reached %", "trajectories", "reached"),
+            Column("next_token", "Next-token %", "next_token", "legal_top1"),
+            Column("legal", "Valid, legal %", "trajectories", "legal"),
+            Column("reached", "Valid, reached %", "trajectories", "reached"),
             Column(
-                *("compression", "Sequence compression", "compression", "precision"),
+                *("compression", "Compression", "compression", "precision"),
                 parameters={"protocol": "precision"},
-                percent=False,
                 digits=2,
             ),
             Column(
-                *("rank", "Effective latent rank", "rank", "effective_rank"),
+                *("rank", "Latent rank", "rank", "effective_rank"),
                 parameters={"positions": "all"},
-                percent=False,
             ),
             Column("detour_legal", "Detours 0.75, legal %", "detours", "legal", DETOUR),
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
@@ -177,6 +163,7 @@ LAYOUTS = {
     )
 }
 VARIANT = {"horizon": "d={}"}
+PLAIN = Column("", "", "", "", digits=None)  # how a metric of no table is written
 
 
 def names() -> list[str]:
@@ -188,29 +175,16 @@ def _label(objective: str, variant: str) -> str:
     return LABELS.get(objective, objective) + (f" ({variant})" if variant else "")
 
 
-def _choose(column: Column, records: Sequence[Record]) -> list[Record]:
-    """The records a cell is made of: of several probe parameters, those with the most seeds, then
-    the most trials. They are never mixed."""
-    protocols = grouped(filter(column.shows, records), lambda r: r.probe_parameters)
-
-    def weight(protocol: tuple[dict[str, Any], list[Record]]) -> tuple[int, int, str]:
-        facts, group = protocol
-        measured = [r.n for r in group if r.value is not None]
-        return len(measured), sum(measured), json.dumps(facts)
-
-    return sorted(max(protocols, key=weight)[1], key=lambda r: r.seed) if protocols else []
-
-
 def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> list[Row]:
     """The rows of one block: for each objective ours, its seeds, and the paper's."""
-    rows, trained = [], {r.objective for r in records if r.step > 0}
-    for objective in layout.shown(trained):
+    rows = []
+    for objective in layout.shown(records):
         variants = variants_of([r for r in records if r.objective == objective]) or [({}, [])]
         papers = [paper_row(name, objective, facts.get("horizon")) for facts, _ in variants]
         labels = told_apart([facts for facts, _ in variants], VARIANT)
         for i, (_, group) in enumerate(variants):
             label, seeds = _label(objective, labels[i]), sorted({r.seed for r in group})
-            chosen = [_choose(column, group) for column in layout.columns]
+            chosen = [one_protocol(filter(c.shows, group)) for c in layout.columns]
             rows.append(Row(block, label, "measured", len(seeds), layout.cells(chosen)))
             for seed in seeds:
                 its = [[r for r in some if r.seed == seed] for some in chosen]
@@ -218,38 +192,31 @@ def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> l
             if papers[i] and papers[i] not in papers[i + 1 :]:
                 horizon = papers[i].get("horizon")
                 label = _label(objective, f"d={horizon}" if horizon else "")
-                cells = tuple(Cell(papers[i].get(column.key)) for column in layout.columns)
+                cells = tuple(Estimate(papers[i].get(column.key)) for column in layout.columns)
                 rows.append(Row(block, label, "paper", 0, cells))
     return rows
 
 
-def _remarks(layout: Layout, block: str, records: Sequence[Record]) -> list[str]:
+def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
     """What a reader must know of a block: how it was measured, and what is missing from it."""
-    trained = {r.objective for r in records if r.step > 0}
-    facts = setting(records[0])
-    rest = say(facts, sorted(facts.keys() - {"scale", *layout.settings}))
-    rest += [f"trained for {_span(r.step for r in records if r.step > 0)} steps"]
-    notes = [f"{block}: {', '.join(rest)}."]
+    facts, shown = setting(records[0]), layout.shown(records)
+    steps = f"trained for {_span(r.step for r in records if r.step > 0)} steps"
+    notes = [", ".join([*say(facts, sorted(facts.keys() - {"scale", *layout.settings})), steps])]
     for column in layout.columns:
-        mine = [r for r in records if column.shows(r) and r.objective in layout.shown(trained)]
+        mine = [r for r in records if column.shows(r) and r.objective in shown]
         for protocol, group in grouped(mine, lambda r: r.probe_parameters):
-            n = _span(r.n for r in group if r.value is not None)
-            how = [f"{n} trials a seed", *say(protocol, protocol)]
-            notes.append(f"{block}: {column.heading}: {', '.join(how)}.")
+            n = f"{_span(r.n for r in group if r.value is not None)} trials a seed"
+            notes.append(f"probe {column.probe}: {', '.join([n, *say(protocol, protocol)])}")
         for why, group in grouped(mine, lambda r: {"because": r.skipped_because}):
-            because = why["because"] or "no reason given"
+            because = f"({why['because'] or 'no reason given'})"
             if skipped := sum(r.n_skipped for r in group):
-                of = f"of {sum(r.n + r.n_skipped for r in group):,} trials skipped"
-                notes.append(f"{block}: {column.heading}: {skipped:,} {of}: {because}.")
-            if who := sorted({_who(r) for r in group if r.value is None}):
-                notes.append(f"{block}: {column.heading}: no value: {'; '.join(who)}: {because}.")
-    if others := sorted({r.objective for r in records} - set(layout.shown(trained))):
-        notes.append(f"{block}: measured but not shown: {', '.join(others)}.")
+                of = sum(r.n for r in group) + skipped
+                notes.append(f"{column.heading}: {skipped:,} of {of:,} trials skipped {because}")
+            if who := {_label(r.objective, f"seed {r.seed}") for r in group if r.value is None}:
+                notes.append(f"{column.heading}: no value for {', '.join(sorted(who))} {because}")
+    if others := sorted({r.objective for r in records} - set(shown)):
+        notes.append(f"measured but not shown: {', '.join(others)}")
     return notes
-
-
-def _who(record: Record) -> str:
-    return f"{_label(record.objective, '')} seed {record.seed}"
 
 
 def _span(numbers: Iterable[int]) -> str:
@@ -260,27 +227,21 @@ def _span(numbers: Iterable[int]) -> str:
 def table(name: str, records: Iterable[Record]) -> "Table":
     """The named table. Records of other tasks are left out; their order does not matter."""
     layout = LAYOUTS[check_name("table", name, names())]
-    mine = sorted((r for r in distinct(records) if r.task == layout.task), key=line)
-    blocks = grouped(mine, setting)
+    blocks = grouped((r for r in distinct(records) if r.task == layout.task), setting)
     blocks.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), json.dumps(b[0])))
     headings = told_apart([facts for facts, _ in blocks], {"scale": "{} scale"} | layout.settings)
     rows, notes = [], [ABOUT_CELLS]
     for heading, (_, group) in zip(headings, blocks, strict=True):
         rows += _rows(name, layout, heading, group)
-        notes += _remarks(layout, heading, group)
-    paper = published()[name]
-    flag = ", read off a figure" if paper["digitised"] else ""
-    notes += [f"Paper ({paper['source']}{flag}): {text}." for text in paper["protocol"]]
-    return Table(
-        name=name,
-        title=layout.title,
-        columns=layout.columns,
-        rows=tuple(rows or _rows(name, layout, "nothing measured yet", [])),
-        notes=tuple(dict.fromkeys(notes)),
-    )
+        first, *rest = _remarks(layout, group)
+        here = f"{heading}: " * (len(blocks) > 1)
+        notes += [f"{heading}: {first}.", *(f"{here}{note}." for note in rest)]
+    rows = rows or _rows(name, layout, "nothing measured yet", [])
+    unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))
+    return Table(name, layout.title, layout.columns, tuple(rows), unique)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """`rows` hold all: measured, paper and every seed. Each renderer gives the same bytes again."""
 
@@ -292,14 +253,15 @@ class Table:
 
     def blocks(self, *, seeds: bool) -> dict[str, list[Row]]:
         """The rows by block: those of single seeds, or all others."""
-        found: dict[str, list[Row]] = {row.block: [] for row in self.rows}
+        found: dict[str, list[Row]] = {}
         for row in self.rows:
             if row.source.startswith("seed") == seeds:
-                found[row.block].append(row)
+                found.setdefault(row.block, []).append(row)
         return found
 
-    def texts(self, row: Row) -> list[str]:
-        return [c.full(cell, row.source) for c, cell in zip(self.columns, row.cells, strict=True)]
+    def lines(self, row: Row) -> list[list[str]]:
+        """The lines of each cell of a row."""
+        return [c.lines(cell) for c, cell in zip(self.columns, row.cells, strict=True)]
 
     def csv(self) -> str:
         """One line a cell, in the unit of the column's heading; empty where there is none."""
@@ -311,83 +273,86 @@ class Table:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 where = [self.name, row.block, row.label, row.source, cell.num_seeds or None]
                 counts = [cell.n, cell.n_skipped] if cell.num_seeds else [None, None]
-                numbers = [cell.value, cell.low, cell.high, *counts]
-                writer.writerow([*where, column.heading, *numbers])
+                numbers = [cell.value, cell.low, cell.high]
+                writer.writerow([*where, column.heading, *numbers, *counts])
         return out.getvalue()
 
     def markdown(self) -> str:
         """The table, every seed below it, and the notes."""
 
-        def lines(cells: Iterable[str]) -> str:
+        def joined(cells: Iterable[str]) -> str:
             return "| " + " | ".join(cell.translate(MARKDOWN) for cell in cells) + " |"
 
-        head = [lines(["Model", "Seeds", *(column.heading for column in self.columns)])]
+        head = [joined(["Model", "Seeds", *(column.heading for column in self.columns)])]
         head += ["|:--|--:|" + "--:|" * len(self.columns)]
         parts = [f"## {self.title.translate(MARKDOWN)}"]
-        for seeds, what in ((False, ""), (True, ", every seed")):
+        for seeds, more in ((False, ""), (True, ", every seed")):
             for block, rows in self.blocks(seeds=seeds).items():
-                body = [lines([row.title, row.seeds, *self.texts(row)]) for row in rows]
-                parts += [f"### {block.translate(MARKDOWN)}{what}"] if body else []
-                parts += ["\n".join(head + body)] if body else []
+                texts = ([*row.heads, *map(" ".join, self.lines(row))] for row in rows)
+                body = "\n".join([*head, *map(joined, texts)])
+                parts += [f"### {block.translate(MARKDOWN)}{more}", body]
         parts += ["\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)]
         return "\n\n".join(parts) + "\n"
 
     def latex(self) -> str:
-        """A booktabs table, its notes as the small print below it."""
-        width = len(self.columns) + 2
+        """A booktabs table, the interval under each value, and its notes in small print."""
 
-        def stacked(column: Column, cell: Cell, source: str) -> str:
-            value = column.text(cell.value).translate(LATEX)
-            if cell.value is None or source == "paper":
-                return value
-            interval = column.interval(cell).translate(LATEX)
-            return rf"\shortstack[r]{{{value}\\{{\tiny {interval}}}}}"
+        def stacked(lines: Iterable[str]) -> str:
+            # in braces, or the [ of an interval would be read as the line break's argument
+            parts = (f"{{{text.translate(LATEX)}}}" for text in lines)
+            return rf"\shortstack[r]{{{BREAK.join(parts)}}}"
 
-        def lines(row: Row) -> str:
-            cells = zip(self.columns, row.cells, strict=True)
-            texts = [stacked(column, cell, row.source) for column, cell in cells]
-            return " & ".join([row.title.translate(LATEX), row.seeds.translate(LATEX), *texts])
+        def joined(row: Row) -> str:
+            heads = (text.translate(LATEX) for text in row.heads)
+            return " & ".join([*heads, *map(stacked, self.lines(row))]) + " " + BREAK
 
-        parts = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small"]
-        parts += [r"\setlength{\tabcolsep}{4pt}", rf"\caption{{{self.title.translate(LATEX)}}}"]
-        parts += [rf"\label{{tab:{self.name}}}", rf"\begin{{tabular}}{{lr*{{{width - 2}}}{{r}}}}"]
-        headings = [
-            rf"\shortstack[r]{{{r'\\'.join(c.heading.translate(LATEX).split())}}}"
-            for c in self.columns
-        ]
-        parts += [r"\toprule", " & ".join(["Model", "Seeds", *headings]) + r" \\"]
+        num_columns = len(self.columns)
+        headings = [stacked(column.heading.split()) for column in self.columns]
+        body = []
         for block, rows in self.blocks(seeds=False).items():
-            heading = rf"\multicolumn{{{width}}}{{l}}{{\textit{{{block.translate(LATEX)}}}}}"
-            parts += [r"\midrule", heading + r" \\", *(lines(row) + r" \\" for row in rows)]
-        parts += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
-        parts += [rf"{note.translate(LATEX)}\par" for note in self.notes]
-        return "\n".join([*parts, r"\end{table}"]) + "\n"
+            title = rf"{{\textit{{{block.translate(LATEX)}}}}} {BREAK}"
+            body += [rf"\midrule\multicolumn{{{num_columns + 2}}}{{l}}{title}", *map(joined, rows)]
+        return LATEX_TABLE % {
+            "title": self.title.translate(LATEX),
+            "name": self.name,
+            "columns": "lr" + "r" * num_columns,
+            "head": " & ".join(["Model", "Seeds", *headings]),
+            "body": "\n".join(body),
+            "notes": "\n".join(rf"{note.translate(LATEX)}\par" for note in self.notes),
+        }
 
     def terminal(self) -> "RenderableType":
-        """For rich: a table a block, the interval under each value, the paper's row dim."""
-        from rich import box
+        """For rich: the interval under each value, the paper's row dim."""
         from rich.console import Group
-        from rich.table import Table as RichTable
         from rich.text import Text
 
         parts: list[RenderableType] = [Text(self.title, "bold")]
         for block, rows in self.blocks(seeds=False).items():
-            out = RichTable(title=block, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-            out.add_column("Model")
-            for column in self.columns:
-                out.add_column(column.heading, justify="right")
+            headings = [column.heading.replace(" ", "\n") for column in self.columns]
+            out = _rich_table(block, ["Model"], headings)
             for row in rows:
-                ours, texts = row.source == "measured", []
-                for column, cell in zip(self.columns, row.cells, strict=True):
-                    texts.append(Text(column.text(cell.value), "bold" if ours else "dim"))
-                    if ours and cell.value is not None:
-                        texts[-1].append(f"\n{column.interval(cell)}", "not bold dim")
-                label = Text(row.label if ours else "  paper", "" if ours else "dim")
-                if row.num_seeds:
-                    label.append(f"\n{row.num_seeds} seed{'s' * (row.num_seeds > 1)}", "dim")
-                out.add_row(label, *texts, end_section=not ours)
+                paper = row.source == "paper"
+                seeds = f"\n{row.num_seeds} seed{'s' * (row.num_seeds > 1)}" * bool(row.num_seeds)
+                texts = [Text("  paper", "dim") if paper else Text(row.label).append(seeds, "dim")]
+                for value, *interval in self.lines(row):
+                    texts.append(Text(value, "dim" if paper else "bold"))
+                    for text in interval:  # narrower: [1, 2] is written 1–2
+                        narrow = text if DASH in text else text[1:-1].replace(", ", DASH)
+                        texts[-1].append(f"\n{narrow}", "not bold dim")
+                out.add_row(*texts, end_section=paper)
             parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
+
+
+def _rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichTable":
+    from rich import box
+    from rich.table import Table as RichTable
+
+    out = RichTable(*left, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    out.collapse_padding = True
+    for heading in right:  # a number is folded where space is short, never cut
+        out.add_column(heading, justify="right", overflow="fold")
+    return out
 
 
 def measurements_view(
@@ -395,56 +360,42 @@ def measurements_view(
 ) -> "RenderableType":
     """One run's measurements for rich, beside the paper's and the true world model's.
 
-    `reference_records`: the known-answer subject "oracle" on the same task; others are ignored.
+    `reference_records`: the subject "oracle" measured on the same task; others are ignored.
     """
-    from rich import box
     from rich.console import Group
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     if not records:
-        return Text("No measurements.")
+        return Text("no measurements")
     first = records[0]
     name = next((n for n in names() if LAYOUTS[n].task == first.task), "")
     columns = LAYOUTS[name].columns if name else ()
     paper = paper_row(name, first.objective, first.objective_parameters.get("horizon"))
-    truth = {
-        (r.probe, r.metric, r.condition): r.value
-        for r in reference_records or ()
-        if r.objective == "oracle" and r.task_parameters == first.task_parameters
-    }
-    [variant] = told_apart([first.objective_parameters], VARIANT)
-    who = f"{first.task}, {_label(first.objective, variant)}, {first.scale} scale"
-    out = RichTable(
-        title=f"{who}, seed {first.seed}, {first.step:,} steps",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for heading in ("Measured", "", "Ours [95% interval]", "Paper", "True world", "n", "Skipped"):
-        out.add_column(heading, justify="left" if heading in ("Measured", "") else "right")
+    reference = [r for r in reference_records or () if r.objective == "oracle"]
+    truth = {what(r): r for r in reference if r.task_parameters == first.task_parameters}
+    who = _label(first.objective, *told_apart([first.objective_parameters], VARIANT))
+    title = f"{first.task}: {who}, {first.scale} scale, seed {first.seed}, {first.step:,} steps"
+    out = _rich_table(title, ["", ""], ["ours [95%]", "paper", "true\nworld", "n", "skipped"])
+    groups = grouped(records, lambda r: {"probe": r.probe} | r.probe_parameters)
+    headings = told_apart([fact for fact, _ in groups], {"probe": "{}"})
     reasons = []
-    for facts, group in grouped(records, lambda r: {"probe": r.probe}):
-        out.add_row(Text(facts["probe"].replace("_", " "), "bold"))
+    for heading, (_, group) in zip(headings, groups, strict=True):
+        out.add_row(Text(heading.replace("_", " "), "bold"))
         for record in group:
             exact = next((c for c in columns if c.shows(record)), None)
-            like = (c for c in columns if (c.probe, c.metric) == (record.probe, record.metric))
-            column = exact or next(like, Column("", "", "", "", percent=False, digits=3))
-            unit = "%" if column.percent else ""
-            theirs = paper.get(exact.key) if exact else None
-            true = truth.get((record.probe, record.metric, record.condition))
-            true = None if true is None else true * (100 if column.percent else 1)
-            arrow = {True: "↑", False: "↓", None: ""}[record.higher_is_better]
-            condition = f"  {record.condition}" if record.condition else ""
+            alike = (c for c in columns if (c.probe, c.metric) == (record.probe, record.metric))
+            column = exact or next(alike, PLAIN)
+            true = column.cell([truth[what(record)]] if what(record) in truth else [])
+            metric = Text(f"  {record.metric.replace('_', ' ')}{' %' * column.percent}")
             out.add_row(
-                Text(f"  {record.metric.replace('_', ' ')}").append(condition, "dim"),
-                arrow,
-                Text(column.full(column.cell([record])), "bold"),
-                Text(column.text(theirs), "dim"),
-                column.text(true),
+                metric.append(f"  {record.condition}" if record.condition else "", "dim"),
+                {True: "↑", False: "↓", None: ""}[record.higher_is_better],
+                Text(" ".join(column.lines(column.cell([record]))), "bold"),
+                Text(column.text(paper.get(exact.key) if exact else None), "dim"),
+                column.text(true.value),
                 f"{record.n:,}",
-                f"{record.n_skipped:,}" if record.n_skipped else "0",
+                f"{record.n_skipped:,}",
             )
             if record.skipped_because:
-                reasons.append(f"- {record.probe}, {record.metric}: {record.skipped_because}")
+                reasons.append(f"- {heading}: {record.skipped_because}")
     return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))

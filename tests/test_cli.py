@@ -1,0 +1,228 @@
+"""The command line: what it prints, how it refuses, and that it stays as small as it is."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SMALL = [
+    x
+    for setting in ("training.steps=6", "training.examples=16", "decoder.width=32")
+    for x in ("--set", setting)
+]
+
+
+def call(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nextlat_bench", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"TERM": "dumb", "COLUMNS": "110"} | environment,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small finished run in runs/, made by the real command."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = call("run", "taxi", "--scale", "smoke", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run_dir(folder: Path) -> Path:
+    return next((folder / "runs").glob("taxi-nextlat-smoke-*"))
+
+
+def test_run_leaves_a_complete_folder(runs: Path) -> None:
+    names = {path.name for path in run_dir(runs).iterdir()}
+    expected = {"run.json", "provenance.json", "metrics.jsonl", "model.safetensors"}
+    assert expected | {"trained.json", "records.jsonl", "DONE"} <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    rows = [json.loads(line) for line in (run_dir(runs) / "records.jsonl").open()]
+    assert {row["probe"] for row in rows} == {
+        "next_token",
+        "trajectories",
+        "compression",
+        "distinction",
+        "detours",
+        "rank",
+        "state_probe",
+        "transition",
+        "map_reconstruction",
+    }
+    assert all(row["n"] > 0 or row["n_skipped"] > 0 for row in rows)
+
+
+def test_a_finished_run_is_shown_again_at_once(runs: Path) -> None:
+    records = (run_dir(runs) / "records.jsonl").read_bytes()
+    again = call("run", "taxi", "--scale", "smoke", *SMALL, cwd=runs)
+    assert again.returncode == 0
+    assert "training" not in again.stdout
+    assert "next" in again.stdout.lower()
+    assert (run_dir(runs) / "records.jsonl").read_bytes() == records
+
+
+def test_measuring_again_gives_the_same_bytes(runs: Path) -> None:
+    records = run_dir(runs) / "records.jsonl"
+    before = records.read_bytes()
+    records.unlink()
+    assert call("probe", str(run_dir(runs)), cwd=runs).returncode == 0
+    assert records.read_bytes() == before
+
+
+def test_show(runs: Path) -> None:
+    shown = call("show", str(run_dir(runs)))
+    assert shown.returncode == 0
+    for word in ("task", "objective", "nextlat", "made on", "trained", "done"):
+        assert word in shown.stdout
+
+
+def test_report(runs: Path) -> None:
+    terminal = call("report", "taxi", cwd=runs)
+    assert terminal.returncode == 0
+    for word in ("NextLat", "True world model", "98.7", "from runs"):
+        assert word in terminal.stdout
+    table = call("report", "taxi", "--format", "csv", "--records", str(runs / "runs"))
+    assert len(list(csv.reader(io.StringIO(table.stdout)))) > 5
+    assert r"\toprule" in call("report", "taxi", "--format", "tex", cwd=runs).stdout
+    assert "|" in call("report", "taxi", "--format", "md", cwd=runs).stdout
+
+
+def test_probe_of_a_known_subject(runs: Path) -> None:
+    done = call("probe", "always_end", "--scale", "smoke", cwd=runs)
+    assert done.returncode == 0, done.stderr
+
+
+def test_sample(tmp_path: Path) -> None:
+    done = call("sample", "taxi", "-n", "5")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5
+    assert all(" -> " in line and line.endswith("end") for line in lines)
+    for name in ("a.npz", "a.jsonl"):
+        out = tmp_path / name
+        assert call("sample", "taxi", "-n", "3", "--out", str(out)).returncode == 0
+    assert np.load(tmp_path / "a.npz")["tokens"].shape[0] == 3
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").open()]
+    assert [row["text"] for row in rows] == lines[:3]
+
+
+def test_list() -> None:
+    done = call("list")
+    for word in ("taxi", "nextlat", "compression", "oracle", "heliopolis", "4,1"):
+        assert word in done.stdout
+
+
+def test_plan() -> None:
+    done = call("plan", "taxi", "--objective", "nextlat", "--scale", "paper")
+    assert done.returncode == 0, done.stderr
+    for word in ("parameters", "FLOPs", "400,000", "days", "layers 48"):
+        assert word in done.stdout
+
+
+REFUSED = {
+    "unknown task": (["run", "taxy"], "did you mean 'taxi'"),
+    "unknown objective": (["run", "taxi", "--objective", "gtp"], "did you mean 'gpt'"),
+    "unknown scale": (["run", "taxi", "--scale", "huge"], "no scale named 'huge'"),
+    "negative seed": (["run", "taxi", "--seed", "-1"], "-1"),
+    "unknown field": (["run", "taxi", "--set", "training.step=1"], "did you mean 'steps'"),
+    "bad value": (["run", "taxi", "--set", "training.steps=x"], "expected int"),
+    "no such map": (["run", "taxi", "--streets", "nowhere.graphml"], "nowhere.graphml"),
+    "no such run": (["show", "nowhere"], "nowhere"),
+    "no such subject": (["probe", "nowhere"], "neither a run folder nor a known subject"),
+    "unknown probe": (["probe", "RUN", "compresion"], "did you mean 'compression'"),
+    "unknown table": (["report", "texi"], "taxi"),
+    "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
+    "no such records": (["report", "--records", "nowhere"], "nowhere"),
+    "unknown split": (["sample", "taxi", "--split", "dev"], "dev"),
+    "bad suffix": (["sample", "taxi", "--out", "x.csv"], ".npz or .jsonl"),
+    "unknown list": (["list", "worlds"], "no list named 'worlds'"),
+    "tiny radius": (["run", "taxi", "--set", "task.radius=1"], "radius"),
+    "unwritable": (["run", "taxi", "--scale", "smoke", "--out", "/dev/null/x"], "/dev/null"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_errors_are_one_line_and_exit_code_2(name: str, runs: Path, tmp_path: Path) -> None:
+    arguments, message = REFUSED[name]
+    arguments = [str(run_dir(runs)) if a == "RUN" else a for a in arguments]
+    done = call(*arguments, cwd=tmp_path, NO_COLOR="1")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if "nextlat-bench:" in done.stderr:
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing may be left behind by a refusal"
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    import signal
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob("runs/*/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_help_teaches_and_is_quick() -> None:
+    begin = time.monotonic()
+    done = call("--help")
+    seconds = time.monotonic() - begin
+    assert done.returncode == 0
+    assert "nextlat-bench run taxi --objective nextlat" in done.stdout
+    # 0.3 s on an idle machine; the bound leaves room for a busy one
+    assert seconds < 1.5
+
+
+def test_the_command_line_is_frozen() -> None:
+    """A new verb or option is a decision: change this table knowingly."""
+    import typer.main
+
+    from nextlat_bench.cli import app
+
+    command = typer.main.get_command(app)
+    options = {
+        name: sorted(p.opts[0] for p in verb.params if p.opts[0].startswith("-"))
+        for name, verb in command.commands.items()  # type: ignore[attr-defined]
+    }
+    assert options == {
+        "run": [
+            "--device",
+            "--objective",
+            "--out",
+            "--scale",
+            "--seed",
+            "--set",
+            "--streets",
+            "--threads",
+        ],
+        "probe": ["--device", "--out", "--scale", "--set", "--streets", "--task"],
+        "show": [],
+        "plan": ["--objective", "--scale", "--set", "--streets"],
+        "sample": ["--out", "--scale", "--set", "--split", "--start", "--streets", "-n"],
+        "list": [],
+        "report": ["--format", "--records"],
+    }

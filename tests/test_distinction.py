@@ -1,0 +1,248 @@
+"""Sequence distinction on subjects whose answer is known.
+
+The references walk dictionaries, enumerate boundaries by recursion and read whole sequences.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nextlat_bench.probes._sampling import MAX_ROWS, history_pairs, room
+from nextlat_bench.probes.distinction import Distinction, true_boundary, truly_distinguishes
+from nextlat_bench.subject import Oracle
+
+PROBE = Distinction(num_pairs=120, max_boundary=10**6)
+SEED = 7  # as in conftest
+
+
+@pytest.fixture(scope="module")
+def pairs(taxi):
+    """The histories that the probe draws, which is the first thing it does."""
+    states = taxi.world().start(taxi.prompts("test", 0, 2 * PROBE.num_pairs))
+    both = states[: PROBE.num_pairs], states[PROBE.num_pairs :]
+    return history_pairs(taxi, *both, np.random.default_rng(SEED), MAX_ROWS)[0]
+
+
+def step(streets, place, token):
+    """(node, destination), token -> the next place, "over" after the true end, or None: illegal."""
+    node, destination = place
+    if token == "end":
+        return "over" if node == destination else None
+    return (streets[node][token], destination) if token in streets[node] else None
+
+
+def boundary(streets, first, second, length):
+    """The minimal sequences that are legal from `first` and not from `second`."""
+    if length == 0 or first == "over":
+        return
+    for token in (*streets[first[0]], "end"):
+        one, other = step(streets, first, token), step(streets, second, token)
+        if one and not other:
+            yield (token,)
+        elif one and other:
+            yield from ((token, *rest) for rest in boundary(streets, one, other, length - 1))
+
+
+@pytest.fixture(scope="module")
+def trials(taxi, streets, pairs):
+    """For each pair: histories, room, places and the true boundary."""
+    world = taxi.world()
+    out = []
+    for group in pairs:
+        for a, b, *states in zip(*group, strict=True):
+            places = [(int(world.node(s)), int(world.destination(s))) for s in np.array(states)]
+            true = list(boundary(streets, *places, 5))
+            out.append((a, b, room(taxi, group.first), places, true))
+    return out
+
+
+def accepted(taxi, subject, history, sequences):
+    """Has every token of each sequence p > 0.01 after the history? Reads whole sequences."""
+    ids = [taxi.vocab.encode(list(sequence)) for sequence in sequences]
+    tokens = np.full((len(ids), len(history) + 5), taxi.vocab.pad)
+    tokens[:, : len(history)] = history
+    for row, sequence in zip(tokens, ids, strict=True):
+        row[len(history) : len(history) + len(sequence)] = sequence
+    log_probs = subject.log_probs(tokens)
+    return np.array(
+        [
+            all(np.exp(log_probs[i, len(history) + t - 1, x]) > 0.01 for t, x in enumerate(s))
+            for i, s in enumerate(ids)
+        ]
+    )
+
+
+def slow_recall(taxi, subject, trials):
+    shares = []
+    for a, b, _, _, true in trials:
+        if true:
+            found = accepted(taxi, subject, a, true) & ~accepted(taxi, subject, b, true)
+            shares.append(found.mean())
+    return shares
+
+
+def slow_precision(taxi, streets, subject, trials, rng):
+    """One continuation at a time."""
+    shares = []
+    for a, b, length, places, _ in trials:
+        found = set()
+        for _ in range(PROBE.num_continuations):
+            one, other, sequence = subject.start(a[None]), subject.start(b[None]), ()
+            for _ in range(length):
+                p = np.exp(one.log_probs[0])
+                p[p <= 0.01] = 0
+                token = rng.choice(len(p), p=p / p.sum())
+                sequence += (taxi.vocab.tokens[token],)
+                if np.exp(other.log_probs[0, token]) <= 0.01:
+                    found.add(sequence)
+                if sequence in found or token == taxi.vocab.end:
+                    break
+                one.advance(np.array([token]))
+                other.advance(np.array([token]))
+        if found:
+            shares.append(np.mean([is_true(streets, *places, s) for s in found]))
+    return shares
+
+
+def is_true(streets, first, second, sequence):
+    """Legal from the first place; from the second, illegal at the last token and not before."""
+    for t, token in enumerate(sequence):
+        if first in (None, "over"):
+            return False
+        one, other = step(streets, first, token), step(streets, second, token)
+        if not one or bool(other) == (t == len(sequence) - 1):
+            return False
+        first, second = one, other
+    return True
+
+
+# (precision, recall); None: precision has no boundary, hence no value; "slow": as the reference
+TABLE = {
+    "oracle": (1, 1),
+    "shortest_path_oracle": ("slow", "slow"),
+    "uniform": (None, 0),  # every p = 1/V is below epsilon: it accepts nothing
+    "accept_everything": (None, 0),
+    "always_end": (None, 0),
+    "legal_walker": (1, "but `end`"),  # the distinctions that `end` makes are beyond it
+    "forgetful": ("slow", "slow"),
+    "history_hash": ("slow", "slow"),
+    "noisy_state": (1, 1),
+    "wrong_map": ("slow", "slow"),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_known_answers(taxi, known, streets, trials, measured, name):
+    precision, recall = (measured(PROBE, name)[metric, ""] for metric in ("precision", "recall"))
+    known_precision, known_recall = TABLE[name]
+    boundaries = [true for *_, true in trials if true]
+
+    if known_recall == "but `end`":
+        known_recall = np.mean([np.mean([s[-1] != "end" for s in true]) for true in boundaries])
+        assert 0.95 < known_recall < 1
+    elif known_recall == "slow":
+        known_recall = np.mean(slow_recall(taxi, known[name], trials))
+        assert 0.05 < known_recall < 0.95
+    assert recall.value == pytest.approx(known_recall, abs=1e-12)
+    assert recall.n == len(boundaries)
+
+    if known_precision is None:
+        assert np.isnan(precision.value)
+        assert precision.n == 0
+        assert precision.skipped_because.endswith("without a boundary for precision")
+    elif known_precision == "slow":  # half the pairs, other continuations: two samples, 4 SE
+        shares = slow_precision(taxi, streets, known[name], trials[::2], np.random.default_rng(1))
+        error = np.std(shares) * np.sqrt(1 / len(shares) + 1 / precision.n)
+        assert precision.value == pytest.approx(np.mean(shares), abs=4 * error)
+        assert 0.05 < precision.value < 0.95
+    else:
+        assert precision.value == known_precision
+    for row in (precision, recall):
+        assert row.n + row.n_skipped == PROBE.num_pairs
+
+
+def test_the_table_is_complete(known):
+    assert set(TABLE) == set(known)
+
+
+def test_true_boundary_is_the_recursion(taxi, streets, trials):
+    """Also for states that share intersection or destination, which random pairs seldom do."""
+    world, rng = taxi.world(), np.random.default_rng(0)
+    nodes, targets = rng.integers(taxi.map.num_nodes, size=(2, 60, 2))
+    targets[:20, 1] = targets[:20, 0]
+    nodes[20:40, 1] = nodes[20:40, 0]
+    targets[:40:3, 0] = nodes[:40:3, 0]  # already there
+    first, second = (world.start(np.column_stack((nodes[:, i], targets[:, i]))) for i in (0, 1))
+    pair, sequences = true_boundary(world, first, second, 5)
+    found = [set() for _ in nodes]
+    for i, sequence in zip(pair, sequences, strict=True):
+        found[i].add(tuple(taxi.vocab.decode(sequence)))
+    places = zip(nodes.tolist(), targets.tolist(), strict=True)
+    expected = [set(boundary(streets, (n[0], d[0]), (n[1], d[1]), 5)) for n, d in places]
+    assert found == expected
+    assert len(pair) == sum(map(len, expected))  # each once
+    assert any(s[-1] == "end" and len(s) > 2 for true in expected for s in true)
+
+    lengths = (sequences != taxi.vocab.pad).sum(axis=1)
+    assert truly_distinguishes(world, first[pair], second[pair], sequences, lengths).all()
+    swapped = truly_distinguishes(world, second[pair], first[pair], sequences, lengths)
+    assert not swapped.any()
+
+
+def test_truth_by_hand(taxi, streets):
+    """A turn only the first has; the same with one more; one both have; padding in between."""
+    world = taxi.world()
+    first, second = next(
+        (u, v)
+        for u in range(len(streets))
+        for v in range(len(streets))
+        if set(streets[u]) - set(streets[v]) and set(streets[u]) & set(streets[v])
+    )
+    only = next(iter(set(streets[first]) - set(streets[second])))
+    both = next(iter(set(streets[first]) & set(streets[second])))
+    after = next(iter(streets[streets[first][only]]))
+    cases = [([only], True), ([only, after], False), ([both], False), (["pad", only], False)]
+    states = [world.start(np.array([[node, node]])) for node in (first, second)]
+    for sequence, truth in cases:
+        ids, length = taxi.vocab.encode(sequence)[None], np.array([len(sequence)])
+        assert truly_distinguishes(world, *states, ids, length).tolist() == [truth]
+
+
+def test_the_cap_on_the_boundary_is_a_fair_sample(taxi, known, measured):
+    """One sequence a pair instead of all: the same mean, within 4 SE; and no pair lost."""
+    full = measured(PROBE, "wrong_map")["recall", ""]
+    capped = measured(replace(PROBE, max_boundary=1), "wrong_map")["recall", ""]
+    assert capped.n == full.n
+    share = full.value
+    assert capped.value == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / full.n))
+    assert capped.value * capped.n == pytest.approx(round(capped.value * capped.n))
+
+
+class TwoFaced(Oracle):
+    """After every second history it refuses all; after the others its favourite legal token has
+    p = 0.9, so that the rest of its boundary is seldom sampled."""
+
+    num_starts = 0
+
+    def start(self, prompts):
+        session = super().start(prompts)
+        legal, self.num_starts = np.isfinite(session.log_probs), self.num_starts + 1
+        p = legal * 0.1 / np.maximum(legal.sum(axis=1, keepdims=True) - 1, 1)
+        p[np.arange(len(p)), legal.argmax(axis=1)] = 0.9
+        session.log_probs = np.log(p if self.num_starts % 2 else np.full_like(p, 1e-9))
+        return session
+
+
+def test_a_boundary_counts_each_sequence_once(taxi, streets, trials):
+    """However seldom it is sampled: the share of legal tokens that only the first state has."""
+    probe = replace(PROBE, num_continuations=600)
+    with np.errstate(divide="ignore"):
+        rows = probe.measure(TwoFaced(taxi), taxi, np.random.default_rng(SEED))
+        precision = next(rows)
+    shares = [
+        np.mean([step(streets, second, token) is None for token in streets[first[0]]])
+        for _, _, _, (first, second), _ in trials
+    ]
+    assert precision.n == len(shares)
+    assert precision.value == pytest.approx(np.mean(shares), abs=1e-12)

@@ -1,0 +1,151 @@
+"""A trained decoder as a subject, and the records that probes leave."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from nextlat_bench import registry
+from nextlat_bench.generate import generate
+from nextlat_bench.measure import measure, run_identity
+from nextlat_bench.presets import taxi as preset
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.run import Run
+from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
+from nextlat_bench.subject import load
+from nextlat_bench.train import build, train
+from nextlat_bench.trained import TrainedModel
+
+SMALL = ["decoder.layers=2", "decoder.width=32", "training.steps=4", "training.examples=8"]
+
+
+def small_run(objective: str) -> Run:
+    return preset.run(objective, "smoke", 0).override(SMALL)
+
+
+@pytest.fixture(params=registry.names("objectives"))
+def subject(request: pytest.FixtureRequest) -> TrainedModel:
+    run = small_run(request.param).override(["decoder.zero_init_residual=false"])
+    model = build(run)
+    for parameter in model.parameters():  # away from the initial zeros
+        parameter.data += 0.05
+    return TrainedModel(run, model)
+
+
+def test_sessions_equal_one_pass(subject: TrainedModel) -> None:
+    tokens = np.random.default_rng(0).integers(subject.vocab_size, size=(5, 9))
+    whole = subject.log_probs(tokens)
+    assert np.allclose(np.exp(whole).sum(-1), 1, atol=1e-5)
+    session = subject.start(tokens[:, :2])
+    for t in range(2, 9):
+        assert np.allclose(session.log_probs, whole[:, t - 1], atol=1e-5)
+        session.advance(tokens[:, t])
+    assert np.allclose(session.log_probs, whole[:, -1], atol=1e-5)
+
+
+def test_select_repeats_and_leaves_the_original_alone(subject: TrainedModel) -> None:
+    tokens = np.random.default_rng(1).integers(subject.vocab_size, size=(3, 6))
+    session = subject.start(tokens[:, :4])
+    rows = np.array([2, 0, 2, 2])
+    picked = session.select(rows)
+    picked.advance(tokens[rows, 4])
+    assert np.allclose(picked.log_probs, subject.log_probs(tokens[rows, :5])[:, -1], atol=1e-5)
+    session.advance(tokens[:, 4])
+    assert np.allclose(session.log_probs, subject.log_probs(tokens[:, :5])[:, -1], atol=1e-5)
+
+
+def test_greedy_generation_equals_a_slow_loop(subject: TrainedModel) -> None:
+    task = subject.run.task
+    prompts = task.prompts("test", 0, 6)
+    end, pad = task.vocab.end, task.vocab.pad
+    fast = generate(subject, prompts, 12, end, pad)
+    for prompt, completion in zip(prompts, fast, strict=True):
+        tokens = list(prompt)
+        slow = []
+        while len(slow) < 12 and (not slow or slow[-1] != end):
+            slow.append(int(subject.log_probs(np.array([tokens]))[0, -1].argmax()))
+            tokens.append(slow[-1])
+        assert completion.tolist() == slow + [pad] * (12 - len(slow))
+
+
+def test_hidden_states_and_latent_dynamics(subject: TrainedModel) -> None:
+    tokens = np.random.default_rng(2).integers(subject.vocab_size, size=(4, 7))
+    hidden = subject.hidden(tokens)
+    assert hidden.shape == (4, 7, 32)
+    assert subject.hidden(tokens, "embedding").shape == (4, 7, 32)
+    with pytest.raises(ValueError, match="reading = 'other'"):
+        subject.hidden(tokens, "other")
+    predicted = subject.predict_hidden(hidden[:, 0], tokens[:, 1])
+    assert (predicted is not None) == (subject.objective.name == "nextlat")
+    assert np.allclose(np.exp(subject.read_out(hidden[:, 0])).sum(-1), 1, atol=1e-5)
+    fresh = subject.untrained().hidden(tokens)
+    assert not np.allclose(fresh, hidden)
+
+
+def test_load(tmp_path: Path) -> None:
+    run = small_run("nextlat")
+    folder = RunDir.prepare(tmp_path, run)
+    with pytest.raises(RunDirError, match="holds no trained model: run the same command again"):
+        load(folder.path)
+    train(run, folder, device="cpu")
+    loaded = load(str(folder.path))
+    assert loaded.name == run.id
+    prompts = run.task.prompts("test", 0, 3)
+    assert np.isfinite(loaded.start(prompts).log_probs).all()
+    with pytest.raises(RunDirError, match="is .* a run folder"):
+        load(tmp_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(Probe):
+    """Counts how often it is asked."""
+
+    name: ClassVar[str] = "counted"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("value", True, "share", "a random number"),)
+    requires: ClassVar[frozenset[str]] = frozenset()
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
+    calls: ClassVar[list[str]] = []
+
+    def measure(self, subject, task, rng) -> Iterator[Measurement]:  # type: ignore[no-untyped-def]
+        self.calls.append(self.name)
+        value = float(rng.random())
+        yield Measurement("value", value, value, value, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Never(Counted):
+    """Does not apply."""
+
+    name: ClassVar[str] = "never"
+
+    def measure(self, subject, task, rng) -> Iterator[Measurement]:  # type: ignore[no-untyped-def]
+        raise NotApplicable("no task has what it takes")
+        yield
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    run = small_run("gpt")
+    subject = TrainedModel(run, build(run))
+    path = tmp_path / "records.jsonl"
+    probes = [Counted(), Never()]
+    Counted.calls.clear()
+    first = measure(subject, run.task, probes, run_identity(run), path)
+    content = path.read_bytes()
+    second = measure(subject, run.task, probes, run_identity(run), path)
+    assert Counted.calls == ["counted"]
+    assert first == second
+    assert path.read_bytes() == content
+    (record,) = first
+    assert (record.run, record.objective, record.step) == (run.id, "gpt", 4)
+    assert record.task_parameters["streets"]["source"] == "heliopolis"
+
+
+def test_a_damaged_run_json_is_one_clear_line(tmp_path: Path) -> None:
+    folder = RunDir.prepare(tmp_path, small_run("gpt"))
+    atomic_write(folder.run_json, b"[]")
+    with pytest.raises(RunDirError, match="is damaged"):
+        load(folder.path)

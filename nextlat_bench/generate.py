@@ -24,14 +24,14 @@ def choose(
     always stays) and renormalises the rest.
     """
     if rng is None:
-        return log_probs.argmax(axis=1)
-    scores = log_probs.astype(np.float64)
-    if min_probability > 0:
-        keep = np.exp(scores) > min_probability
-        keep[np.arange(len(scores)), scores.argmax(axis=1)] = True
-        scores = np.where(keep, scores, -np.inf)
-    # Gumbel-max: exact, and one pass over the vocabulary
-    return (scores / temperature + rng.gumbel(size=scores.shape)).argmax(axis=1)
+        return np.asarray(log_probs.argmax(axis=1))
+    keep = np.exp(log_probs) > min_probability
+    keep[np.arange(len(keep)), log_probs.argmax(axis=1)] = True
+    row, token = np.nonzero(keep)
+    # Gumbel-max: exact; noise is drawn for the kept tokens alone
+    scores = np.full(keep.shape, -np.inf)
+    scores[row, token] = log_probs[row, token] / temperature + rng.gumbel(size=len(row))
+    return np.asarray(scores.argmax(axis=1))
 
 
 def continue_sessions(

@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+NUDGE = 1e-9  # too little to be seen in a probability
+
+
 class Session(ABC):
     """n sequences that a subject has read so far, all of the same length."""
 
@@ -126,7 +129,12 @@ class _Scripted(Subject):
     Every prefix has a distribution: inside the prompt it is uniform over the vocabulary; where a
     subject allows nothing (the end state, the dead state) all mass lies on `end`, or on the
     padding token where the vocabulary has no `end`.
+
+    `nudge`: nats added to the tokens that lead nearer to the end, so that among equals the greedy
+    choice has a purpose and does not follow the order of the vocabulary.
     """
+
+    nudge = 0.0
 
     def __init__(self, task: Task, world: World | None = None) -> None:
         """`world`: the world that the subject believes in, by default the task's own."""
@@ -165,18 +173,28 @@ class _Scripted(Subject):
         out = np.full(weights.shape, -np.inf)
         out[row, token] = np.log(weights[row, token] / total[row])
         out[total == 0, self.lost] = 0.0
-        return out
+        return out + self.nudge * self.nearer(states) if self.nudge else out
 
     def turns(self, states: IntArray) -> BoolArray:
         """(n,) -> (n, V): the legal tokens other than `end`."""
         turns: BoolArray = np.arange(self.vocab_size) != self.end
         return self.world.legal(states) & turns
 
+    def nearer(self, states: IntArray) -> BoolArray:
+        """(n,) -> (n, V): the legal tokens that lead nearer to the end."""
+        row, token = np.nonzero(self.world.legal(states))
+        after = self.world.distance(self.world.advance(states[row], token))
+        found = (after >= 0) & (after < self.world.distance(states)[row])
+        nearer = np.zeros((len(states), self.vocab_size), dtype=np.bool_)
+        nearer[row[found], token[found]] = True
+        return nearer
+
 
 class Oracle(_Scripted):
     """Uniform over what the world allows."""
 
     name = "oracle"
+    nudge = NUDGE
 
     def weights(self, prefix: IntArray, states: IntArray) -> BoolArray:
         return self.world.legal(states)
@@ -188,12 +206,7 @@ class ShortestPathOracle(_Scripted):
     name = "shortest_path_oracle"
 
     def weights(self, prefix: IntArray, states: IntArray) -> BoolArray:
-        row, token = np.nonzero(self.world.legal(states))
-        after = self.world.distance(self.world.advance(states[row], token))
-        nearer = (after >= 0) & (after < self.world.distance(states)[row])
-        weights = np.zeros((len(states), self.vocab_size), dtype=np.bool_)
-        weights[row[nearer], token[nearer]] = True
-        return weights
+        return self.nearer(states)
 
 
 class Uniform(_Scripted):
@@ -242,6 +255,7 @@ class HistoryHash(_Scripted):
     and a hash of the whole prefix says which."""
 
     name = "history_hash"
+    nudge = NUDGE
 
     def weights(self, prefix: IntArray, states: IntArray) -> BoolArray:
         turns = self.turns(states)
@@ -261,6 +275,7 @@ class NoisyState(_Scripted):
     uniform over the legal tokens."""
 
     name = "noisy_state"
+    nudge = NUDGE
     leak = 0.004
 
     def __init__(self, task: Task) -> None:
@@ -311,6 +326,7 @@ class WrongMap(Oracle):
     """The oracle of another world than the task's: a few streets were changed."""
 
     name = "wrong_map"
+    nudge = 0.0
 
     def __init__(self, task: Task, world: World) -> None:
         super().__init__(task, world)

@@ -101,13 +101,16 @@ class Detours(Probe):
         Metric("reached", True, "share", "legal trajectories that end at the goal"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world"})
-    catches: ClassVar[tuple[str, ...]] = ("uniform", "accept_everything", "forgetful", "wrong_map")
-    misses: ClassVar[tuple[str, ...]] = (
+    catches: ClassVar[tuple[str, ...]] = (
+        "uniform",
+        "accept_everything",
         "always_end",
         "legal_walker",
+        "forgetful",
         "history_hash",
-        "noisy_state",
+        "wrong_map",
     )
+    misses: ClassVar[tuple[str, ...]] = ("noisy_state",)
 
     def __post_init__(self) -> None:
         for name in ("probabilities", "replacements"):  # JSON has lists only

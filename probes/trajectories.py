@@ -28,8 +28,8 @@ __all__ = ["Trajectories"]
 @dataclass(frozen=True, kw_only=True)
 class Trajectories(Probe):
     """Greedy generation from held-out prompts, at most `task.max_new_tokens` tokens. Two rates,
-    always both: a subject that always ends at once is 100% legal and never arrives. Neither does
-    an oracle that walks at random, so `reached` asks for purpose as well as for knowledge.
+    always both: a subject that always ends at once is 100% legal and never arrives. `reached` asks
+    for purpose as well as for knowledge of the map.
 
     legal: no illegal token before `end`; an `end` away from the goal is not held against it, which
     is the published reading. reached: legal, and ended at the goal.
@@ -43,13 +43,16 @@ class Trajectories(Probe):
         Metric("reached", True, "share", "legal completions that end at the goal"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world"})
-    catches: ClassVar[tuple[str, ...]] = ("uniform", "accept_everything", "forgetful", "wrong_map")
-    misses: ClassVar[tuple[str, ...]] = (
+    catches: ClassVar[tuple[str, ...]] = (
+        "uniform",
+        "accept_everything",
         "always_end",
         "legal_walker",
+        "forgetful",
         "history_hash",
-        "noisy_state",
+        "wrong_map",
     )
+    misses: ClassVar[tuple[str, ...]] = ("noisy_state",)
 
     def __post_init__(self) -> None:
         check_field(self, "num_trials", self.num_trials > 0, "a positive number")

@@ -15,9 +15,9 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.report.statistics import normal_interval
 from nextlat_bench.subject import LatentDynamics, Subject
-from nextlat_bench.tasks._core import Batch, FloatArray, IntArray, Task, check_field
+from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, IntArray, Task, check_field
 
-__all__ = ["Transition", "distance_ratio", "kl_divergence", "rollout_positions"]
+__all__ = ["Transition", "distance_ratio", "kl_divergence", "rollouts"]
 
 ROWS_PER_CALL = 64
 MAX_FLOATS = 2**24  # of next-token distributions that are held at once
@@ -29,8 +29,8 @@ def distance_ratio(predicted: FloatArray, actual: FloatArray, other: FloatArray)
     `other` is a random hidden state for each actual one: 0 is exact, and 1 no better than chance.
     nan where all hidden states are alike.
     """
-    chance = distances(other, actual).sum()
-    return float(distances(predicted, actual).sum() / chance) if chance > 0 else float("nan")
+    error, chance = distances(predicted, actual).sum(), distances(other, actual).sum()
+    return float(error / chance) if chance > 0 else float("nan")
 
 
 def distances(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -47,20 +47,22 @@ def kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
     possible = log_p > -np.inf
     difference = np.subtract(log_p, log_q, out=np.zeros_like(log_p), where=possible)
     # rounding may leave equal distributions a hair below 0
-    return np.maximum((np.exp(log_p) * difference).sum(axis=1), 0.0)
+    return np.asarray(np.maximum((np.exp(log_p) * difference).sum(axis=1), 0.0))
 
 
-def rollout_positions(document: IntArray, horizon: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """(N, L) document ids, -1 padding -> for i = 0..horizon (rows, ends): the positions that lie i
-    steps after some position of the same document. No rollout crosses a boundary at any step."""
-    row, end = np.nonzero(document >= 0)
-    yield row, end
-    for _ in range(horizon):
-        inside = end + 1 < document.shape[1]
-        row, end = row[inside], end[inside]
-        same = document[row, end] == document[row, end + 1]
-        row, end = row[same], end[same] + 1
-        yield row, end
+def rollouts(document: IntArray, steps: int) -> Iterator[tuple[BoolArray, IntArray, IntArray]]:
+    """(N, L) document ids, -1 padding -> for i = 1..steps: which of the rollouts at step i - 1 go
+    on (at step 0 one starts at every position), then the rows and the positions that those reach.
+
+    A rollout ends with its document, so none crosses a boundary at any step.
+    """
+    continues = np.zeros(document.shape, dtype=np.bool_)
+    continues[:, :-1] = (document[:, 1:] == document[:, :-1]) & (document[:, 1:] >= 0)
+    row, at = np.nonzero(document >= 0)
+    for _ in range(steps):
+        going = continues[row, at]
+        row, at = row[going], at[going] + 1
+        yield going, row, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,32 +103,21 @@ class Transition(Probe):
             raise NotApplicable(f"{subject.name} has no hidden states")
         batch = task.sample("test", 0, self.num_sequences)
         hidden = read(subject, batch)
-        rollouts = rollout_positions(batch.document, self.steps)
-        row, end = next(rollouts)
-        at = np.full(batch.document.shape, -1)  # which rollout ends at each position
-        guess = hidden[row, end]  # g[0] = h
-        for i, (next_row, next_end) in enumerate(rollouts, start=1):
-            at[row, end] = np.arange(len(row))
-            going = at[next_row, next_end - 1]
-            row, end = next_row, next_end
-            if len(row) < 2:
+        guess = hidden[batch.document >= 0]  # g[0] = h, row by row
+        for i, (going, row, at) in enumerate(rollouts(batch.document, self.steps), start=1):
+            n, condition = len(row), f"steps={i}"
+            if n < 2:
                 return  # no sequence is this long
-            following = subject.predict_hidden(guess[going], batch.tokens[row, end])
+            following = subject.predict_hidden(guess[going], batch.tokens[row, at])
             if following is None:
                 raise NotApplicable(f"{subject.name} predicts no next hidden state")
-            guess, actual = following, hidden[row, end]
-            other = actual[(np.arange(len(row)) + rng.integers(1, len(row), len(row))) % len(row)]
-            yield ratio_of_sums(
-                "latent_distance_ratio",
-                distances(guess, actual),
-                distances(other, actual),
-                row,
-                f"steps={i}",
-            )
-            scored = batch.targets[row, end] >= 0
+            guess, actual = following, hidden[row, at]
+            other = actual[(np.arange(n) + rng.integers(1, n, n)) % n]  # never itself
+            error, chance = distances(guess, actual), distances(other, actual)
+            yield measurement("latent_distance_ratio", error, chance, row, condition)
+            scored = batch.targets[row, at] >= 0
             divergence = read_out_divergence(subject, actual[scored], guess[scored])
-            ones = np.ones_like(divergence)
-            yield ratio_of_sums("kl", divergence, ones, row[scored], f"steps={i}")
+            yield measurement("kl", divergence, np.ones_like(divergence), row[scored], condition)
 
 
 def read(subject: LatentDynamics, batch: Batch) -> FloatArray:
@@ -155,21 +146,20 @@ def read_out_divergence(
     )
 
 
-def ratio_of_sums(
+def measurement(
     metric: str, above: FloatArray, below: FloatArray, sequence: IntArray, condition: str
 ) -> Measurement:
     """(n,) three times: sum above / sum below over n positions, and its 95% interval.
 
-    The ratio estimator's standard error over sequences (Cochran 1977, section 6.4); nan where
-    there is nothing below, or no more than one sequence.
+    The ratio estimator's standard error over sequences (Cochran 1977, section 6.4). nan where the
+    sum below is 0; an infinite ratio has no interval but itself.
     """
-    n, total = len(above), below.sum()
-    if total == 0:
-        return Measurement(metric, *[float("nan")] * 3, n=n, condition=condition)
-    value = float(above.sum() / total)
-    low = high = value
+    value = low = high = float("nan")
+    total = below.sum()
+    if total > 0:
+        value = low = high = float(above.sum() / total)
     if np.isfinite(value):
         unit = np.unique(sequence, return_inverse=True)[1]
         residuals = np.bincount(unit, weights=above - value * below)
         low, high = normal_interval(value + residuals * len(residuals) / total)
-    return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)
+    return Measurement(metric, value, max(low, 0.0), high, len(above), condition=condition)

@@ -95,7 +95,7 @@ def test_load(tmp_path: Path) -> None:
     assert loaded.name == run.id
     prompts = run.task.prompts("test", 0, 3)
     assert np.isfinite(loaded.start(prompts).log_probs).all()
-    with pytest.raises(RunDirError, match="is .* a run folder"):
+    with pytest.raises(RunDirError, match=r"is .* a run folder"):
         load(tmp_path)
 
 

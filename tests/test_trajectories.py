@@ -11,9 +11,9 @@ PROBE = Trajectories(num_trials=300)
 
 
 @pytest.fixture(scope="module")
-def table(taxi, streets, wrong_streets, habit):
-    """(legal, reached). Greedy ties go to the lowest id, and every intersection has an exit before
-    `end`: who spreads over legal turns drives on for ever, legally, and never arrives."""
+def table(taxi, known, streets, wrong_streets, habit):
+    """(legal, reached). Of equals the oracle's greedy choice leads nearer; other ties go to the
+    lowest id, and every intersection has an exit before `end`: the legal walker never arrives."""
 
     def drive(choose):
         legal = reached = 0
@@ -36,16 +36,20 @@ def table(taxi, streets, wrong_streets, habit):
             node = wrong_streets[node][turn]
         return next(iter(wrong_streets[node]))
 
+    def hashed(tokens):
+        log_probs = known["history_hash"].start(taxi.vocab.encode(tokens)[None]).log_probs[0]
+        return taxi.vocab.tokens[log_probs.argmax()]
+
     return {
-        "oracle": (1, 0),
+        "oracle": (1, 1),
         "shortest_path_oracle": (1, 1),
         "uniform": (0, 0),
         "accept_everything": drive(lambda tokens: "N"),
         "always_end": (1, 0),
         "legal_walker": (1, 0),
         "forgetful": drive(habit),
-        "history_hash": (1, 0),
-        "noisy_state": (1, 0),
+        "history_hash": drive(hashed),
+        "noisy_state": (1, 1),
         "wrong_map": drive(wrong_turn),
     }
 

@@ -38,8 +38,8 @@ SCALES = ("paper", "laptop", "smoke")
 LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
 LABELS |= {"oracle": "True world model"}
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
-LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_$"}) | str.maketrans(
-    {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
+    {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 )
 BREAK = "\\\\"
@@ -73,7 +73,7 @@ class Column:
     metric: str
     condition: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)  # a probe's, where it matters
-    digits: int | None = 1  # None: four significant ones
+    form: str = ".1f"
 
     @property
     def percent(self) -> bool:
@@ -91,9 +91,7 @@ class Column:
         return over_seeds(records).times(100.0 if self.percent else 1.0)
 
     def text(self, value: float | None) -> str:
-        if value is None:
-            return DASH
-        return f"{value:.4g}" if self.digits is None else f"{value:.{self.digits}f}"
+        return DASH if value is None else format(value, self.form)
 
     def lines(self, cell: Estimate) -> list[str]:
         """The value and, where it is ours, its interval."""
@@ -133,7 +131,6 @@ class Layout:
         return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 
     def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
-        """Each column's records -> its cell."""
         return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))
 
 
@@ -150,7 +147,7 @@ LAYOUTS = {
             Column(
                 *("compression", "Compression", "compression", "precision"),
                 parameters={"protocol": "precision"},
-                digits=2,
+                form=".2f",
             ),
             Column(
                 *("rank", "Latent rank", "rank", "effective_rank"),
@@ -163,7 +160,7 @@ LAYOUTS = {
     )
 }
 VARIANT = {"horizon": "d={}"}
-PLAIN = Column("", "", "", "", digits=None)  # how a metric of no table is written
+PLAIN = Column("", "", "", "", form=".4g")  # how a metric of no table is written
 
 
 def names() -> list[str]:
@@ -190,8 +187,7 @@ def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> l
                 its = [[r for r in some if r.seed == seed] for some in chosen]
                 rows.append(Row(block, label, f"seed {seed}", 1, layout.cells(its)))
             if papers[i] and papers[i] not in papers[i + 1 :]:
-                horizon = papers[i].get("horizon")
-                label = _label(objective, f"d={horizon}" if horizon else "")
+                label = _label(objective, *told_apart([papers[i]], VARIANT))
                 cells = tuple(Estimate(papers[i].get(column.key)) for column in layout.columns)
                 rows.append(Row(block, label, "paper", 0, cells))
     return rows
@@ -260,7 +256,6 @@ class Table:
         return found
 
     def lines(self, row: Row) -> list[list[str]]:
-        """The lines of each cell of a row."""
         return [c.lines(cell) for c, cell in zip(self.columns, row.cells, strict=True)]
 
     def csv(self) -> str:
@@ -273,8 +268,8 @@ class Table:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 where = [self.name, row.block, row.label, row.source, cell.num_seeds or None]
                 counts = [cell.n, cell.n_skipped] if cell.num_seeds else [None, None]
-                numbers = [cell.value, cell.low, cell.high]
-                writer.writerow([*where, column.heading, *numbers, *counts])
+                numbers = [cell.value, cell.low, cell.high, *counts]
+                writer.writerow([*where, column.heading, *numbers])
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -347,11 +342,14 @@ class Table:
 def _rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichTable":
     from rich import box
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    out = RichTable(*left, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    out.collapse_padding = True
-    for heading in right:  # a number is folded where space is short, never cut
-        out.add_column(heading, justify="right", overflow="fold")
+    out = RichTable(*left, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
+    out.title = Text(title)  # a name may hold rich's markup
+    for heading in right:
+        out.add_column(heading, justify="right")
+    for column in out.columns:
+        column.overflow = "fold"  # where space is short nothing is cut
     return out
 
 

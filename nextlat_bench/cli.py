@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -27,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A world, e.g. taxi.")]
 Scale = Annotated[
     str, typer.Option(help="smoke (a minute), laptop (two cores, minutes) or paper (its sizes).")
@@ -49,16 +51,25 @@ def main() -> None:
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        code = app(standalone_mode=False)
     except (ValueError, OSError) as error:
         if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
             raise
-        message = " ".join(str(error).split())
-        print(f"nextlat-bench: {message}", file=sys.stderr)
-        sys.exit(2)
+        refuse(str(error))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
+            refuse(error.format_message())
+        raise
+    if code == INTERRUPTED:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    sys.exit(code)
+
+
+def refuse(message: str) -> NoReturn:
+    """One line on standard error, exit code 2."""
+    if message:  # empty where the help page was printed instead
+        print(f"nextlat-bench: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def preset(
@@ -301,9 +312,10 @@ def other_entries(kind: str) -> list[tuple[str, str]]:
         from nextlat_bench.subject import KNOWN
 
         return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in KNOWN.items()]
-    from nextlat_bench.tasks._streets import StreetMap, embedded
+    from nextlat_bench.tasks._street_files import embedded_names
+    from nextlat_bench.tasks.taxi import StreetMap
 
-    return [(name, StreetMap.load(name).describe()) for name in embedded()]
+    return [(name, StreetMap.load(name).describe()) for name in embedded_names()]
 
 
 @app.command()
@@ -337,14 +349,15 @@ def report(
     for name in tables or names():
         made = table(name, rows)
         if format == "terminal":
-            console().print(made.terminal())
+            screen = console()
+            screen.print(made.terminal(screen.width))
             print(f"from {source}")
         else:
             renderers = {"md": made.markdown, "tex": made.latex, "csv": made.csv}
-            print(renderers[format]())
+            print(renderers[format](), end="")
 
 
 def show_measurements(screen: "Console", records: list[Any], reference: list[Any]) -> None:
-    from nextlat_bench.report.tables import measurements_view
+    from nextlat_bench.report.view import measurements_view
 
     screen.print(measurements_view(records, reference))

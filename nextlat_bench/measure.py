@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ class Measured:
 def run_identity(run: Run) -> Identity:
     """What a trained run's records say of it. Written now, never re-read from later code."""
     value = run.to_json()
-    objective = value["objective"]["parameters"]
     return {
         "run": run.id,
         "task": run.task.name,
         "task_parameters": value["task"]["parameters"],
         "objective": run.objective.name,
-        "objective_parameters": objective,
+        "objective_parameters": value["objective"]["parameters"],
+        "decoder": value["decoder"],
+        "training": value["training"],
         "scale": run.scale,
         "seed": run.seed,
         "step": run.training.steps,
@@ -56,6 +57,8 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
         "task_parameters": parameters,
         "objective": name,
         "objective_parameters": {},
+        "decoder": {},
+        "training": {},
         "scale": scale,
         "seed": 0,
         "step": 0,
@@ -72,7 +75,7 @@ def measure(
 ) -> list[Record]:
     """Runs each probe that `path` does not hold yet and adds its records there, atomically.
 
-    A probe that does not apply to the task or the subject leaves no record. Returns all records.
+    Returns all records.
     """
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
@@ -103,25 +106,23 @@ def rows(
     parameters: dict[str, Any],
     identity: Identity,
 ) -> list[Record]:
-    """Measurements as records; none where the probe does not apply."""
-    directions = {metric.name: metric.higher_is_better for metric in probe.metrics}
+    """Measurements as records; where the probe does not apply, records without a value say why."""
     try:
-        return [
-            Record(
-                **identity,
-                probe=probe.name,
-                probe_parameters=parameters,
-                metric=m.metric,
-                higher_is_better=directions[m.metric],
-                condition=m.condition,
-                value=m.value,
-                low=m.low,
-                high=m.high,
-                n=m.n,
-                n_skipped=m.n_skipped,
-                skipped_because=m.skipped_because,
-            )
-            for m in measurements
+        found = list(measurements)
+    except NotApplicable as reason:
+        nan = float("nan")
+        found = [
+            Measurement(m.name, nan, nan, nan, 0, skipped_because=str(reason))
+            for m in probe.metrics
         ]
-    except NotApplicable:
-        return []
+    directions = {metric.name: metric.higher_is_better for metric in probe.metrics}
+    return [
+        Record(
+            **identity,
+            probe=probe.name,
+            probe_parameters=parameters,
+            higher_is_better=directions[m.metric],
+            **asdict(m),
+        )
+        for m in found
+    ]

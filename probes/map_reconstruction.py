@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import end_of, share_measurement, skipped, world_of
+from nextlat_bench.probes._sampling import end_of, share_measurement, skipped
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, check_field
@@ -113,10 +113,10 @@ class Neighbours:
 
     def add_nearest(self, node: int, direction: int) -> int:
         """Joins `node` to the nearest node allowed in that direction and returns it, or NOWHERE."""
-        here = self.longitude[node], self.latitude[node]
-        metres = crow_flies(*here, self.longitude, self.latitude)
+        longitude, latitude = self.longitude[node], self.latitude[node]
+        metres = crow_flies(longitude, latitude, self.longitude, self.latitude)
         near = np.flatnonzero((metres > 0) & (metres <= self.max_length))
-        bearing = direction_of(*map(np.asarray, here), self.longitude[near], self.latitude[near])
+        bearing = direction_of(longitude, latitude, self.longitude[near], self.latitude[near])
         near = near[bearing == direction]
         for other in near[np.argsort(metres[near], kind="stable")].tolist():
             room = max(len(self.joined[node]), len(self.joined[other])) < self.max_degree
@@ -156,7 +156,8 @@ class MapReconstruction(Probe):
     traversals, since true edges run out and false ones do not: compare equal numbers only.
     Two reasons cut a sequence short, and what was driven until then counts: a turn that leads to no
     node (`stopped`), and a token that is neither a turn nor `end` (`strayed`).
-    A traversal that ends elsewhere than at its destination is none of this probe's business.
+    Where a traversal ends is not asked: one that always ends at once has no edges, and the share is
+    nan.
     Source: Vafa et al. 2024, section 5 and Appendix G.
     """
 
@@ -169,8 +170,14 @@ class MapReconstruction(Probe):
         Metric("strayed", False, "share", "sequences cut short by a token that is no turn"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world", "coordinates"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
+    catches: ClassVar[tuple[str, ...]] = ("uniform", "accept_everything", "forgetful", "wrong_map")
+    misses: ClassVar[tuple[str, ...]] = (
+        "shortest_path_oracle",
+        "always_end",
+        "legal_walker",
+        "history_hash",
+        "noisy_state",  # greedily; caught at temperature 1
+    )
 
     num_trials: int = 1_000
     temperature: float = 0.0
@@ -217,16 +224,15 @@ class MapReconstruction(Probe):
         """The subject's completions of held-out prompts, as turns."""
         end, pad = end_of(task), task.vocab.pad
         prompts = task.prompts("test", 0, self.num_trials)
-        sampling = {"rng": rng, "temperature": self.temperature} if self.temperature else {}
-        tokens = generate(subject, prompts, task.max_new_tokens, end, pad, **sampling)
+        sampled = (rng, self.temperature) if self.temperature > 0 else (None, 1.0)  # None: greedy
+        tokens = generate(subject, prompts, task.max_new_tokens, end, pad, *sampled)
         turn_of = np.full(len(task.vocab), -1)
         turn_of[[task.vocab.ids[direction] for direction in DIRECTIONS]] = np.arange(8)
         turning = np.logical_and.accumulate(turn_of[tokens] >= 0, axis=1)
         ran_out = turning.all(axis=1)
         last = tokens[np.arange(len(tokens)), turning.sum(axis=1) - ran_out]
-        world = world_of(task)
         return Traversals(
-            origins=world.node(world.start(prompts)),
+            origins=prompts[:, 0],  # of the two tokens of a prompt, origin and destination
             turns=np.where(turning, turn_of[tokens], -1),
             strayed=~ran_out & (last != end),
         )
@@ -259,8 +265,8 @@ def draw(found: Reconstruction, streets: StreetMap, path: str | Path, title: str
     thick = float(np.clip(20 / np.sqrt(streets.num_nodes), 0.5, 1.6))  # points
     num_true, num_false = len(found.true_edges), len(found.false_edges)
     layers = (
-        (every_edge, "#c8c8c8", 0.6, "streets not driven on"),
-        (found.false_edges[:, [0, 2]], "#e0201b", 2.4, f"false edges ({num_false:,})"),
+        (every_edge, "#cfcfcf", 0.6, "streets not driven on"),
+        (found.false_edges[:, [0, 2]], "#e0201b", 2.2, f"false edges ({num_false:,})"),
         (found.true_edges, "black", 1.0, f"true edges ({num_true:,})"),
     )
     figure = Figure(figsize=(7, 7), layout="constrained")
@@ -277,21 +283,9 @@ def draw(found: Reconstruction, streets: StreetMap, path: str | Path, title: str
     share = f"{found.false_edge_share:.1%} of the edges driven on are false"
     axes.set_title(f"{title or streets.source}: {share if found.num_edges else 'no edges'}")
     handles = axes.get_legend_handles_labels()[0]
-    axes.legend(
-        handles=handles[:0:-1] + handles[:1],
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=len(handles),
-        frameon=False,
-    )
-    figure.text(
-        0.995,
-        0.003,
-        "© OpenStreetMap contributors",
-        ha="right",
-        va="bottom",
-        fontsize=6,
-        color="#666",
-    )
+    order = [handles[2], handles[1], handles[0]]  # the streets first drawn are named last
+    figure.legend(handles=order, loc="outside lower center", ncols=3, frameon=False)
+    credit: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 6, "color": "#666666"}
+    axes.text(1, 0, "© OpenStreetMap contributors", transform=axes.transAxes, **credit)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150, format="png")

@@ -168,7 +168,7 @@ class Rank(Probe):
         if not found:
             raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
         if not all(np.isfinite(states).all() for states in found):
-            raise ValueError(f"{subject.name} has hidden states that are not finite")
+            raise ValueError(f"{subject.name}: its hidden states are not finite")
         return found
 
     def choose(self, batch: Batch) -> BoolArray:

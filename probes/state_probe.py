@@ -106,6 +106,8 @@ class StateProbe(Probe):
 
         for condition, (source, reading) in readings(subject).items():
             features = read(source, batch.tokens, chosen, reading)
+            if not np.isfinite(features).all():
+                raise ValueError(f"{subject.name}: its {condition} states are not finite")
             predicted = linear_predictions(features[train], labels[train], features[test])
             yield accuracy(predicted == labels[test], sequence[test], why, condition)
         yield accuracy(labels[test] == seen[visits.argmax()], sequence[test], why, "majority")

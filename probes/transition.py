@@ -104,6 +104,8 @@ class Transition(Probe):
         batch = task.sample("test", 0, self.num_sequences)
         hidden = read(subject, batch)
         guess = hidden[batch.document >= 0]  # g[0] = h, row by row
+        if not np.isfinite(guess).all():
+            raise ValueError(f"{subject.name}: its hidden states are not finite")
         for i, (going, row, at) in enumerate(rollouts(batch.document, self.steps), start=1):
             n, condition = len(row), f"steps={i}"
             if n < 2:

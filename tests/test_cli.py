@@ -69,8 +69,8 @@ def test_a_finished_run_is_shown_again_at_once(runs: Path) -> None:
     records = (run_dir(runs) / "records.jsonl").read_bytes()
     again = call("run", "taxi", "--scale", "smoke", *SMALL, cwd=runs)
     assert again.returncode == 0
-    assert "training" not in again.stdout
-    assert "next" in again.stdout.lower()
+    assert "training 6/6" not in again.stdout
+    assert "next token" in again.stdout
     assert (run_dir(runs) / "records.jsonl").read_bytes() == records
 
 
@@ -134,9 +134,12 @@ def test_plan() -> None:
 
 REFUSED = {
     "unknown task": (["run", "taxy"], "did you mean 'taxi'"),
-    "unknown objective": (["run", "taxi", "--objective", "gtp"], "did you mean 'gpt'"),
+    "unknown objective": (["run", "taxi", "--objective", "next_lat"], "did you mean 'nextlat'"),
     "unknown scale": (["run", "taxi", "--scale", "huge"], "no scale named 'huge'"),
-    "negative seed": (["run", "taxi", "--seed", "-1"], "-1"),
+    "no task": (["run"], "Missing argument 'TASK'"),
+    "unknown option": (["run", "taxi", "--sead", "1"], "--sead"),
+    "unknown verb": (["trian", "taxi"], "trian"),
+    "negative seed": (["run", "taxi", "--seed", "-1"], "'--seed'"),
     "unknown field": (["run", "taxi", "--set", "training.step=1"], "did you mean 'steps'"),
     "bad value": (["run", "taxi", "--set", "training.steps=x"], "expected int"),
     "no such map": (["run", "taxi", "--streets", "nowhere.graphml"], "nowhere.graphml"),
@@ -149,7 +152,7 @@ REFUSED = {
     "unknown split": (["sample", "taxi", "--split", "dev"], "dev"),
     "bad suffix": (["sample", "taxi", "--out", "x.csv"], ".npz or .jsonl"),
     "unknown list": (["list", "worlds"], "no list named 'worlds'"),
-    "tiny radius": (["run", "taxi", "--set", "task.radius=1"], "radius"),
+    "tiny radius": (["run", "taxi", "--set", "task.radius=1"], "within 1 m of its centre"),
     "unwritable": (["run", "taxi", "--scale", "smoke", "--out", "/dev/null/x"], "/dev/null"),
 }
 
@@ -162,8 +165,8 @@ def test_errors_are_one_line_and_exit_code_2(name: str, runs: Path, tmp_path: Pa
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    if "nextlat-bench:" in done.stderr:
-        assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("nextlat-bench: ")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing may be left behind by a refusal"
 
 

@@ -28,12 +28,20 @@ from nextlat_bench.report.records import (
     read,
     write,
 )
-from nextlat_bench.report.tables import DASH, Table, measurements_view, names, table
+from nextlat_bench.report.tables import DASH, Table, names, table
+from nextlat_bench.report.view import measurements_view
 
 STREETS = {"source": "heliopolis", "digest": "0123456789abcdef" * 4}
 TAXI = {"streets": STREETS, "radius": 800.0, "generator": "random", "max_nodes": 40, "seed": 0}
 DETOUR = "p=0.75,replace=random"
-RUN = ("objective", "objective_parameters", "scale", "step", "task_parameters")  # decide the run
+RUN = (
+    "objective",
+    "objective_parameters",
+    "scale",
+    "step",
+    "task_parameters",
+    "training",
+)  # decide the run
 
 
 def record(**changes: Any) -> Record:
@@ -43,6 +51,8 @@ def record(**changes: Any) -> Record:
         "task_parameters": TAXI,
         "objective": "nextlat",
         "objective_parameters": {"horizon": 1},
+        "decoder": {"layers": 4, "width": 128},
+        "training": {"steps": 2000, "learning_rate": 0.003},
         "scale": "laptop",
         "seed": 0,
         "step": 2000,
@@ -78,6 +88,7 @@ any_record = st.builds(
     **{name: st.text() for name in ("run", "task", "objective", "scale", "probe", "metric")},
     **{name: st.text() for name in ("condition", "skipped_because")},
     **{f"{name}_parameters": parameters for name in ("task", "objective", "probe")},
+    **dict.fromkeys(("decoder", "training"), parameters),
     **{name: st.integers() for name in ("seed", "step", "n", "n_skipped")},
     **dict.fromkeys(("value", "low", "high"), numbers),
     higher_is_better=st.none() | st.booleans(),
@@ -101,7 +112,17 @@ def test_a_row_on_disk(tmp_path: Path) -> None:
     row = json.loads(line, parse_constant=pytest.fail)
     assert list(row) == [
         *("schema", "run", "task", "task_parameters", "objective", "objective_parameters"),
-        *("scale", "seed", "step", "probe", "probe_parameters", "metric", "higher_is_better"),
+        *(
+            "decoder",
+            "training",
+            "scale",
+            "seed",
+            "step",
+            "probe",
+            "probe_parameters",
+            "metric",
+            "higher_is_better",
+        ),
         *("condition", "value", "low", "high", "n", "n_skipped", "skipped_because"),
     ]
     assert (row["schema"], row["value"], row["low"], row["high"]) == (1, None, None, None)
@@ -134,6 +155,23 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_rename_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.jsonl"
+    write(path, [record()])
+    before = path.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(rows_module.os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write(path, seeds(0.1, 0.2))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def as_row(**changes: Any) -> dict[str, Any]:
     return json.loads(rows_module.line(record())) | changes
 
@@ -145,7 +183,7 @@ def as_row(**changes: Any) -> dict[str, Any]:
         ("[1]", "line 2: not a record"),
         (json.dumps(as_row(n="many")), "line 2: n = 'many': expected int.*nextlat-bench probe"),
         (json.dumps(as_row(colour="red")), "line 2: the record has unknown colour"),
-        (json.dumps({"schema": 1}), "line 2: the record lacks condition, high"),
+        (json.dumps({"schema": 1}), "line 2: the record lacks condition, decoder, high"),
         (json.dumps({"step": 5, "loss": 0.1}), "line 2: schema = None: not a record"),
         (json.dumps(as_row(schema=2, colour="red")), "line 2: schema 2 is newer .* upgrade"),
     ],
@@ -253,6 +291,7 @@ def test_missing_is_a_dash_never_zero() -> None:
     for line in csv.DictReader(io.StringIO(made.csv())):
         assert line["value"] != "0.0"
         assert bool(line["value"]) == bool(line["seeds"]) or line["source"] == "paper"
+        assert bool(line["n"]) == bool(line["n_skipped"]) == bool(line["seeds"])
     true_zero = cells(table("taxi", seeds(0.0, low=0.0, high=0.004)), "NextLat (d=1)")
     assert true_zero["Valid, legal %"] == "0.0 [0.0, 0.4]"
 
@@ -265,8 +304,9 @@ def test_a_seed_without_a_value_is_left_out_and_named() -> None:
 
 
 def test_an_interval_that_is_missing_is_shown_as_missing() -> None:
-    made = cells(table("taxi", seeds(0.9, low=None, high=None)), "NextLat (d=1)")
-    assert made["Valid, legal %"] == f"90.0 [{DASH}, {DASH}]"
+    made = table("taxi", seeds(0.9, low=None, high=None))
+    assert cells(made, "NextLat (d=1)")["Valid, legal %"] == f"90.0 [{DASH}, {DASH}]"
+    assert f" {DASH}, {DASH} " in text_of(made.terminal())
 
 
 def test_seeds_are_averaged_never_pooled() -> None:
@@ -341,7 +381,7 @@ def test_what_differs_has_a_row_of_its_own() -> None:
 def test_protocols_are_never_mixed() -> None:
     def compression(value: float, run: str, **more: Any) -> Record:
         chosen = {"run": run, "seed": int(run), "probe": "compression", "metric": "precision"}
-        return record(value=value, probe_parameters=more, **chosen)
+        return record(value=value, probe_parameters=more, n=more["num_states"], **chosen)
 
     made = table(
         "taxi",
@@ -355,8 +395,15 @@ def test_protocols_are_never_mixed() -> None:
     )
     assert cells(made, "NextLat (d=1)")["Compression"] == "0.60 [0.50, 0.70]"
     assert (
-        "probe compression: 1,000 trials a seed, num_states=9000, protocol=precision." in made.notes
+        "probe compression: 9,000 trials a seed, num_states=9000, protocol=precision." in made.notes
     )
+
+
+def test_a_cell_is_of_one_condition() -> None:
+    detours = {"probe": "detours", "condition": DETOUR}
+    made = table("taxi", [*seeds(0.8, **detours), *seeds(0.1, **detours | {"condition": "p=0.1"})])
+    assert cells(made, "NextLat (d=1)")["Detours 0.75, legal %"] == "80.0 [88.0, 92.0]"
+    assert cells(made, "NextLat (d=1)")["Detours 0.75, reached %"] == DASH
 
 
 def test_the_papers_row() -> None:
@@ -371,9 +418,10 @@ def test_the_papers_row() -> None:
 def test_notes_say_how_it_was_measured() -> None:
     notes = "\n".join(table("taxi", MADE_UP).notes)
     for part in (
-        "laptop scale, heliopolis, radius 800 m, random walks: max_nodes=40, streets.digest=0123",
+        "laptop scale, heliopolis, radius 800 m, random walks: max_nodes=40, streets.digest=",
+        "streets.digest=0123456789ab, trained",
         "trained for 2,000 steps",
-        "5 of 1,005 trials skipped (too_far)",
+        ": 5 trials skipped in all (too_far)",
         "Paper (Table 1): Manhattan",
         "48 layers, 8 heads, D 384",
     ):
@@ -425,7 +473,8 @@ def test_csv_is_long_and_complete() -> None:
 
 def hostile() -> Table:
     streets = STREETS | {"source": r"my_map|50%&#{x}\~^$<a>[/b].graphml"}
-    return table("taxi", seeds(0.9, 0.8, task_parameters=TAXI | {"streets": streets}))
+    where = {"task_parameters": TAXI | {"streets": streets}}
+    return table("taxi", [*seeds(0.9, 0.8, **where), *seeds(0.7, objective="a|b_c", **where)])
 
 
 def test_markdown() -> None:
@@ -460,22 +509,34 @@ def test_latex_is_well_formed() -> None:
     assert r"max\_nodes" in table("taxi", MADE_UP).latex()
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1", "TERM": "dumb"}])
-def test_terminal_fits(environment: dict[str, str]) -> None:
+def test_terminal_fits(environment: dict[str, str], width: int) -> None:
     gpt = {"objective": "gpt", "objective_parameters": {}}
     wide = seeds(151.2, 169.9, probe="rank", metric="effective_rank", **gpt)
     made = table("taxi", [*MADE_UP, *wide])
-    out = io.StringIO()
-    Console(file=out, width=100, force_terminal=True, _environ=environment).print(made.terminal())
-    text = out.getvalue()
+    console = Console(
+        file=io.StringIO(), width=width, height=50, force_terminal=True, _environ=environment
+    )
+    console.print(made.terminal(width))
+    text = console.file.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert ("\x1b" in text) == (not environment)
-    assert max(map(len, plain.splitlines())) <= 100
-    assert "…" not in plain
-    for part in ("90.0–98.0", "151.2–169.9", "3 seeds", "paper", "True world"):  # noqa: RUF001
-        assert part in plain
-    assert "…" not in text_of(made.terminal(), width=70)
+    assert max(map(len, plain.splitlines())) <= width
+    words = set(plain.split())
+    ends = ("90.0", "98.0", "151.2", "169.9")
+    if width < 100:  # nothing is cut, and no number broken in two
+        assert {f"90.0{DASH}", "98.0", f"151.2{DASH}", "169.9"} <= words
+    else:
+        assert {f"{ends[0]}{DASH}{ends[1]}", f"{ends[2]}{DASH}{ends[3]}"} <= words
+    assert {"Compression", "paper", "True", "160.1", "NextLat"} <= words
+    assert "3 seeds" in plain
+
+
+def test_terminal_shows_names_as_they_are() -> None:
     assert r"my_map|50%&#{x}\~^$<a>[/b].graphml" in text_of(hostile().terminal(), width=200)
+    long = table("taxi", seeds(0.9, objective="a" * 60))
+    assert "…" not in text_of(long.terminal(70), width=70)
 
 
 # ---- the view at the end of a run
@@ -483,6 +544,9 @@ def test_terminal_fits(environment: dict[str, str]) -> None:
 
 def test_measurements_view() -> None:
     mine = [r for r in MADE_UP if r.objective == "nextlat" and r.seed == 0 and r.scale == "laptop"]
+    mine.append(
+        record(probe="detours", condition="p=0.1,replace=random", value=0.4, higher_is_better=False)
+    )
     mine.append(record(probe="distinction", metric="recall", value=0.123456, low=None, high=None))
     mine.append(
         record(probe="rank", metric="width", value=128, low=128, high=128, higher_is_better=None)
@@ -496,8 +560,12 @@ def test_measurements_view() -> None:
     text = text_of(measurements_view(mine, oracle))
     assert max(map(len, text.splitlines())) <= 100
     assert "taxi: NextLat (d=1), laptop scale, seed 0, 2,000 steps" in text
-    [legal, _] = [line.split() for line in text.splitlines() if line.split()[:2] == ["legal", "%"]]
+    [legal, _, detour] = [
+        line.split() for line in text.splitlines() if line.split()[:2] == ["legal", "%"]
+    ]
     assert legal == ["legal", "%", "↑", "90.0", "[88.0,", "92.0]", "98.7", "99.5", "1,000", "0"]
+    assert detour[2:4] == ["p=0.1,replace=random", "↓"]
+    assert detour[4:] == ["40.0", "[88.0,", "92.0]", DASH, DASH, "1,000", "0"]
     [reached] = [line.split() for line in text.splitlines() if line.split()[:1] == ["reached"]]
     assert reached[-4:] == [DASH, DASH, "1,000", "0"]
     [rank] = [line.split() for line in text.splitlines() if line.split()[:1] == ["effective"]]

@@ -139,7 +139,9 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert Counted.calls == ["counted"]
     assert first == second
     assert path.read_bytes() == content
-    (record,) = first
+    record, never = first
+    assert never.value is None
+    assert never.skipped_because == "no task has what it takes"
     assert (record.run, record.objective, record.step) == (run.id, "gpt", 4)
     assert record.task_parameters["streets"]["source"] == "heliopolis"
 

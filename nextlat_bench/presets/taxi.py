@@ -37,7 +37,7 @@ def run(
 def smoke(objective: str, seed: int, streets: StreetMap | str) -> Run:
     """A minute for everything: nothing is learnt, everything is run."""
     return Run(
-        task=taxi(streets, radius=300.0, max_nodes=16),
+        task=taxi(streets, num_nodes=70, max_nodes=16),
         objective=chosen(objective, {"nextlat": {"dynamics_width": 64}}),
         decoder=DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True),
         training=Training(
@@ -59,7 +59,7 @@ def smoke(objective: str, seed: int, streets: StreetMap | str) -> Run:
 def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
     """Ten minutes of two cores, probes included; the map is learnt."""
     return Run(
-        task=taxi(streets, radius=500.0, max_nodes=32),
+        task=taxi(streets, num_nodes=140, max_nodes=32),
         objective=chosen(objective, {"nextlat": {"dynamics_width": 128}}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
@@ -91,7 +91,7 @@ def paper(objective: str, seed: int, streets: StreetMap | str) -> Run:
         "jtp": {"horizon": 8},
     }
     return Run(
-        task=taxi(streets, radius=None, max_nodes=100),
+        task=taxi(streets, num_nodes=None, max_nodes=100),
         objective=chosen(objective, settings),
         decoder=DecoderConfig(layers=48, heads=8, width=384),
         training=Training(
@@ -106,18 +106,33 @@ def paper(objective: str, seed: int, streets: StreetMap | str) -> Run:
     )
 
 
-def taxi(streets: StreetMap | str, radius: float | None, max_nodes: int) -> Taxi:
-    """The paper's proportions: prompts of half the longest walk, as many new tokens as its nodes.
-
-    Only the embedded map is cropped to a known size; another map's crop is its user's choice.
-    """
+def taxi(streets: StreetMap | str, num_nodes: int | None, max_nodes: int) -> Taxi:
+    """The paper's proportions: prompts of half the longest walk, as many new tokens as its nodes."""
+    streets = streets if isinstance(streets, StreetMap) else StreetMap.load(streets)
     return Taxi(
         streets=streets,
-        radius=radius,
+        radius=None if num_nodes is None else radius_of(streets, num_nodes),
         max_nodes=max_nodes,
         max_path=max_nodes // 2,
         max_new=max_nodes,
     )
+
+
+def radius_of(streets: StreetMap, num_nodes: int) -> float | None:
+    """The radius, in steps of 50 m, that leaves at least `num_nodes` intersections; None: no crop.
+
+    So a preset is as hard on a sparse map as on a dense one. Maps without coordinates stay whole.
+    """
+    if streets.longitude is None or streets.num_nodes <= num_nodes:
+        return None
+    radius = 150.0
+    while True:
+        radius += 50.0
+        try:
+            if streets.crop(radius).num_nodes >= num_nodes:
+                return radius
+        except ValueError:  # too small a circle to hold a map
+            continue
 
 
 def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:

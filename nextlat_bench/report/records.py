@@ -49,6 +49,8 @@ class Record:
     task_parameters: dict[str, Any]
     objective: str
     objective_parameters: dict[str, Any]
+    decoder: dict[str, Any]
+    training: dict[str, Any]
     scale: str
     seed: int
     step: int
@@ -226,8 +228,11 @@ def grouped(
 
 
 def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    """key=value for each; long values (digests) are cut."""
-    return [f"{key}={str(facts.get(key, 'none'))[:24]}" for key in keys]
+    """key=value for each; of a digest its first 12 digits."""
+    return [
+        f"{key}={str(facts.get(key, 'none'))[: 12 if key.endswith('digest') else None]}"
+        for key in keys
+    ]
 
 
 def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
@@ -253,10 +258,15 @@ def setting(record: Record) -> Facts:
 
 
 def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
-    """One objective's records by parameters and steps; by run where two runs share a seed, for
-    these differ in something that records do not hold."""
+    """One objective's records by all that decides the model but the seed; by run where two runs
+    still share a seed, for these differ in something that records do not hold."""
+
+    def recipe(record: Record) -> Facts:
+        how = flat({"decoder": record.decoder, "training": record.training})
+        return flat(record.objective_parameters) | how | {"step": record.step}
+
     found = []
-    for facts, group in grouped(records, lambda r: flat(r.objective_parameters) | {"step": r.step}):
+    for facts, group in grouped(records, recipe):
         runs = {(r.seed, r.run) for r in group}
         if len(runs) == len({seed for seed, _ in runs}):
             found.append((facts, group))

@@ -15,6 +15,7 @@ from nextlat_bench.registry import check_name
 from nextlat_bench.report.records import (
     Record,
     distinct,
+    flat,
     grouped,
     one_protocol,
     paper_protocol,
@@ -23,7 +24,6 @@ from nextlat_bench.report.records import (
     setting,
     told_apart,
     variants_of,
-    what,
 )
 from nextlat_bench.report.statistics import Estimate, over_seeds
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
 
-__all__ = ["Column", "Row", "Table", "measurements_view", "names", "table"]
+__all__ = ["Column", "Row", "Table", "names", "table"]
 
 DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 SCALES = ("paper", "laptop", "smoke")
@@ -168,7 +168,7 @@ def names() -> list[str]:
     return sorted(LAYOUTS)
 
 
-def _label(objective: str, variant: str) -> str:
+def label_of(objective: str, variant: str) -> str:
     return LABELS.get(objective, objective) + (f" ({variant})" if variant else "")
 
 
@@ -180,14 +180,14 @@ def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> l
         papers = [paper_row(name, objective, facts.get("horizon")) for facts, _ in variants]
         labels = told_apart([facts for facts, _ in variants], VARIANT)
         for i, (_, group) in enumerate(variants):
-            label, seeds = _label(objective, labels[i]), sorted({r.seed for r in group})
+            label, seeds = label_of(objective, labels[i]), sorted({r.seed for r in group})
             chosen = [one_protocol(filter(c.shows, group)) for c in layout.columns]
             rows.append(Row(block, label, "measured", len(seeds), layout.cells(chosen)))
             for seed in seeds:
                 its = [[r for r in some if r.seed == seed] for some in chosen]
                 rows.append(Row(block, label, f"seed {seed}", 1, layout.cells(its)))
             if papers[i] and papers[i] not in papers[i + 1 :]:
-                label = _label(objective, *told_apart([papers[i]], VARIANT))
+                label = label_of(objective, *told_apart([papers[i]], VARIANT))
                 cells = tuple(Estimate(papers[i].get(column.key)) for column in layout.columns)
                 rows.append(Row(block, label, "paper", 0, cells))
     return rows
@@ -196,8 +196,12 @@ def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> l
 def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
     """What a reader must know of a block: how it was measured, and what is missing from it."""
     facts, shown = setting(records[0]), layout.shown(records)
-    steps = f"trained for {_span(r.step for r in records if r.step > 0)} steps"
-    notes = [", ".join([*say(facts, sorted(facts.keys() - {"scale", *layout.settings})), steps])]
+    about = say(facts, sorted(facts.keys() - {"scale", *layout.settings}))
+    if steps := {r.step for r in records if r.step > 0}:
+        about.append(f"trained for {_span(steps)} steps")
+    for decoder, _ in grouped((r for r in records if r.decoder), lambda r: flat(r.decoder)):
+        about.append(f"decoder: {', '.join(say(decoder, decoder))}")
+    notes = [", ".join(about)]
     for column in layout.columns:
         mine = [r for r in records if column.shows(r) and r.objective in shown]
         for protocol, group in grouped(mine, lambda r: r.probe_parameters):
@@ -206,9 +210,8 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
         for why, group in grouped(mine, lambda r: {"because": r.skipped_because}):
             because = f"({why['because'] or 'no reason given'})"
             if skipped := sum(r.n_skipped for r in group):
-                of = sum(r.n for r in group) + skipped
-                notes.append(f"{column.heading}: {skipped:,} of {of:,} trials skipped {because}")
-            if who := {_label(r.objective, f"seed {r.seed}") for r in group if r.value is None}:
+                notes.append(f"{column.heading}: {skipped:,} trials skipped in all {because}")
+            if who := {label_of(r.objective, f"seed {r.seed}") for r in group if r.value is None}:
                 notes.append(f"{column.heading}: no value for {', '.join(sorted(who))} {because}")
     if others := sorted({r.objective for r in records} - set(shown)):
         notes.append(f"measured but not shown: {', '.join(others)}")
@@ -268,8 +271,7 @@ class Table:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 where = [self.name, row.block, row.label, row.source, cell.num_seeds or None]
                 counts = [cell.n, cell.n_skipped] if cell.num_seeds else [None, None]
-                numbers = [cell.value, cell.low, cell.high, *counts]
-                writer.writerow([*where, column.heading, *numbers])
+                writer.writerow([*where, column.heading, cell.value, cell.low, cell.high, *counts])
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -316,30 +318,30 @@ class Table:
             "notes": "\n".join(rf"{note.translate(LATEX)}\par" for note in self.notes),
         }
 
-    def terminal(self) -> "RenderableType":
-        """For rich: the interval under each value, the paper's row dim."""
+    def terminal(self, width: int = 100) -> "RenderableType":
+        """For rich: the interval under each value, the paper's row dim. Fits in 80 columns."""
         from rich.console import Group
         from rich.text import Text
 
         parts: list[RenderableType] = [Text(self.title, "bold")]
         for block, rows in self.blocks(seeds=False).items():
-            headings = [column.heading.replace(" ", "\n") for column in self.columns]
-            out = _rich_table(block, ["Model"], headings)
+            headings = [c.heading.replace("-", "-\n").replace(" ", "\n") for c in self.columns]
+            out = rich_table(block, ["Model"], headings)
             for row in rows:
                 paper = row.source == "paper"
                 seeds = f"\n{row.num_seeds} seed{'s' * (row.num_seeds > 1)}" * bool(row.num_seeds)
                 texts = [Text("  paper", "dim") if paper else Text(row.label).append(seeds, "dim")]
                 for value, *interval in self.lines(row):
                     texts.append(Text(value, "dim" if paper else "bold"))
-                    for text in interval:  # narrower: [1, 2] is written 1–2
-                        narrow = text if DASH in text else text[1:-1].replace(", ", DASH)
-                        texts[-1].append(f"\n{narrow}", "not bold dim")
+                    for text in interval:  # [1, 2] is written 1–2, or below each other
+                        between = ", " if DASH in text else DASH + "\n" * (width < 100)
+                        texts[-1].append("\n" + text[1:-1].replace(", ", between), "not bold dim")
                 out.add_row(*texts, end_section=paper)
             parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
 
 
-def _rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichTable":
+def rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichTable":
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -351,49 +353,3 @@ def _rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichT
     for column in out.columns:
         column.overflow = "fold"  # where space is short nothing is cut
     return out
-
-
-def measurements_view(
-    records: Sequence[Record], reference_records: Sequence[Record] | None = None
-) -> "RenderableType":
-    """One run's measurements for rich, beside the paper's and the true world model's.
-
-    `reference_records`: the subject "oracle" measured on the same task; others are ignored.
-    """
-    from rich.console import Group
-    from rich.text import Text
-
-    if not records:
-        return Text("no measurements")
-    first = records[0]
-    name = next((n for n in names() if LAYOUTS[n].task == first.task), "")
-    columns = LAYOUTS[name].columns if name else ()
-    paper = paper_row(name, first.objective, first.objective_parameters.get("horizon"))
-    reference = [r for r in reference_records or () if r.objective == "oracle"]
-    truth = {what(r): r for r in reference if r.task_parameters == first.task_parameters}
-    who = _label(first.objective, *told_apart([first.objective_parameters], VARIANT))
-    title = f"{first.task}: {who}, {first.scale} scale, seed {first.seed}, {first.step:,} steps"
-    out = _rich_table(title, ["", ""], ["ours [95%]", "paper", "true\nworld", "n", "skipped"])
-    groups = grouped(records, lambda r: {"probe": r.probe} | r.probe_parameters)
-    headings = told_apart([fact for fact, _ in groups], {"probe": "{}"})
-    reasons = []
-    for heading, (_, group) in zip(headings, groups, strict=True):
-        out.add_row(Text(heading.replace("_", " "), "bold"))
-        for record in group:
-            exact = next((c for c in columns if c.shows(record)), None)
-            alike = (c for c in columns if (c.probe, c.metric) == (record.probe, record.metric))
-            column = exact or next(alike, PLAIN)
-            true = column.cell([truth[what(record)]] if what(record) in truth else [])
-            metric = Text(f"  {record.metric.replace('_', ' ')}{' %' * column.percent}")
-            out.add_row(
-                metric.append(f"  {record.condition}" if record.condition else "", "dim"),
-                {True: "↑", False: "↓", None: ""}[record.higher_is_better],
-                Text(" ".join(column.lines(column.cell([record]))), "bold"),
-                Text(column.text(paper.get(exact.key) if exact else None), "dim"),
-                column.text(true.value),
-                f"{record.n:,}",
-                f"{record.n_skipped:,}",
-            )
-            if record.skipped_because:
-                reasons.append(f"- {heading}: {record.skipped_because}")
-    return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))

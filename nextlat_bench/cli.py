@@ -296,7 +296,7 @@ def list_(
     for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
         print(f"{kind}:")
         if kind in registry.KINDS:
-            entries = [(name, registry.summary(kind, name)) for name in registry.names(kind)]  # type: ignore[arg-type]
+            entries = [(name, registry.summary(kind, name)) for name in registry.names(kind)]
         else:
             entries = other_entries(kind)
         for name, line in entries:

@@ -91,7 +91,7 @@ def pack(batch: Batch, row_length: int) -> Batch:
 
 def to_tensors(batch: Batch, packed: bool, device: torch.device | str = "cpu") -> TensorBatch:
     """NumPy -> torch, trimmed to the longest row."""
-    used = int((batch.document >= 0).any(axis=0).nonzero()[0].max()) + 1 if len(batch) else 0
+    used = int(np.flatnonzero((batch.document >= 0).any(axis=0)).max(initial=-1)) + 1
     tokens, targets, document, position = (
         torch.from_numpy(np.ascontiguousarray(values[:, :used], dtype=np.int64)).to(device)
         for values in (batch.tokens, batch.targets, batch.document, batch.position)

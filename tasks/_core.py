@@ -95,7 +95,7 @@ class Batch:
 
     @property
     def lengths(self) -> IntArray:  # (n,)
-        return (self.document >= 0).sum(axis=1)
+        return np.asarray((self.document >= 0).sum(axis=1))
 
 
 class World(ABC):
@@ -132,7 +132,7 @@ class World(ABC):
 
 
 class Task(ABC):
-    """A frozen, keyword-only dataclass; its fields are its parameters, validated on construction."""
+    """A frozen, keyword-only dataclass: its fields are its parameters, validated when made."""
 
     name: ClassVar[str]
 

@@ -80,7 +80,7 @@ def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
 
 def paper(objective: str, seed: int, streets: StreetMap | str) -> Run:
     """The paper's sizes (Table 5 and Appendix F.1): about 1,250 walks fill 256 x 256 tokens."""
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "nextlat": {
             "horizon": 8,
             "latent_weight": 1.0,
@@ -107,7 +107,7 @@ def paper(objective: str, seed: int, streets: StreetMap | str) -> Run:
 
 
 def taxi(streets: StreetMap | str, num_nodes: int | None, max_nodes: int) -> Taxi:
-    """The paper's proportions: prompts of half the longest walk, as many new tokens as its nodes."""
+    """The paper's proportions: prompts of half the longest walk, as many tokens as its nodes."""
     streets = streets if isinstance(streets, StreetMap) else StreetMap.load(streets)
     return Taxi(
         streets=streets,

@@ -40,19 +40,42 @@ def swiglu_width(width: int) -> int:
     return 128 * max(1, round(8 * width / 3 / 128))
 
 
-@dataclass
 class KeyValueCache:
-    """Keys and values of what n sequences have read: one (n, H, T, D/H) pair a layer."""
+    """Keys and values of what n sequences have read: (n, H, capacity, D/H) buffers a layer, which
+    double when they are full, so that reading one more token copies none of the others."""
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.lengths: list[int] = []  # of each layer
 
     @property
     def length(self) -> int:
-        return self.keys[0].shape[2] if self.keys else 0
+        return self.lengths[0] if self.lengths else 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds (n, H, T, D/H) keys and values; returns those of all positions so far."""
+        if layer == len(self.keys):
+            self.keys.append(k[:, :, :0])
+            self.values.append(v[:, :, :0])
+            self.lengths.append(0)
+        begin, end = self.lengths[layer], self.lengths[layer] + k.shape[2]
+        self.lengths[layer] = end
+        for buffers, new in ((self.keys, k), (self.values, v)):
+            if end > buffers[layer].shape[2]:
+                grown = new.new_empty(*new.shape[:2], 2 * end, new.shape[3])
+                grown[:, :, :begin] = buffers[layer][:, :, :begin]
+                buffers[layer] = grown
+            buffers[layer][:, :, begin:end] = new
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def select(self, rows: Tensor) -> "KeyValueCache":
-        return KeyValueCache([k[rows] for k in self.keys], [v[rows] for v in self.values])
+        """The cache of these sequences, in this order; the buffers keep no spare room."""
+        chosen = KeyValueCache()
+        chosen.lengths = list(self.lengths)
+        chosen.keys = [k[:, :, : self.length][rows] for k in self.keys]
+        chosen.values = [v[:, :, : self.length][rows] for v in self.values]
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -80,13 +103,7 @@ class Attention(nn.Module):
         q, k = qk.transpose(1, 3).unbind(2)  # each (B, H, T, D/H)
         v = qkv[:, :, 2].transpose(1, 2)
         if cache is not None:
-            if layer < len(cache.keys):
-                k = torch.cat([cache.keys[layer], k], dim=2)
-                v = torch.cat([cache.values[layer], v], dim=2)
-                cache.keys[layer], cache.values[layer] = k, v
-            else:
-                cache.keys.append(k)
-                cache.values.append(v)
+            k, v = cache.extend(layer, k, v)
         y = attend(q, k, v, attended.mask)
         return self.out(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 

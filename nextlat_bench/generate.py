@@ -1,4 +1,4 @@
-"""Batched generation from any subject, one token at a time; finished rows leave the batch.
+"""Batched generation from any subject, one token at a time; finished rows soon leave the batch.
 
 Works on the `Session` of nextlat_bench.subject: a KV cache for a trained model, automaton states
 for a model whose answer is known. Everything a probe samples goes through here.
@@ -7,9 +7,9 @@ for a model whose answer is known. Everything a probe samples goes through here.
 import numpy as np
 
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import FloatArray, IntArray
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 
-__all__ = ["choose", "continue_sessions", "generate"]
+__all__ = ["choose", "continue_sessions", "generate", "worth_dropping"]
 
 
 def choose(
@@ -46,17 +46,27 @@ def continue_sessions(
     """Reads on from a session of n rows -> (n, max_new): tokens up to and with `end`, then pad."""
     n = len(session.log_probs)
     out = np.full((n, max_new), pad, dtype=np.int64)
-    rows = np.arange(n)  # which output row each session row is
+    rows, going = np.arange(n), np.ones(n, dtype=bool)  # which output row each session row is
     for t in range(max_new):
         tokens = choose(session.log_probs, rng, temperature, min_probability)
-        out[rows, t] = tokens
-        going = np.flatnonzero(tokens != end)
-        if t + 1 == max_new or len(going) == 0:
+        out[rows[going], t] = tokens[going]
+        going &= tokens != end
+        if t + 1 == max_new or not going.any():
             break
-        if len(going) < len(rows):  # a finished row costs nothing more
-            session, rows, tokens = session.select(going), rows[going], tokens[going]
+        if worth_dropping(going):
+            session, rows, tokens = (
+                session.select(np.flatnonzero(going)),
+                rows[going],
+                tokens[going],
+            )
+            going = going[going]
         session.advance(tokens)
     return out
+
+
+def worth_dropping(going: BoolArray) -> bool:
+    """Finished rows cost a step each, dropping them a copy of what all others have read."""
+    return bool(going.mean() < 0.75)
 
 
 def generate(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors.torch
 import torch
@@ -91,42 +91,33 @@ def train(
     else:
         save(run_dir, 0, model, optimizers)
 
-    workers = Workers(run.training.micro_batches, threads, device, precision)
     log = Log(run_dir.metrics)
     clock, last_saved, tokens_seen = time.monotonic(), time.monotonic(), 0
-    for step in range(first, run.training.steps):
-        micro_batches = step_batches(
-            run.task,
-            step,
-            run.training.examples,
-            run.training.row_length,
-            run.training.micro_batches,
-            device,
-        )
-        losses = workers.gradients(run.objective, model, micro_batches)
-        norm = clip(model, run.training.clip)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * run.training.rate(step)
-            optimizer.step()
+    with Workers(run.training.micro_batches, threads, device, precision) as workers:
+        coming = workers.submit(micro_batches_of, run, first, device)
+        for step in range(first, run.training.steps):
+            micro_batches = coming.result()
+            losses = workers.gradients(run.objective, model, micro_batches)
+            coming = workers.submit(micro_batches_of, run, step + 1, device)
+            norm = clip(model, run.training.clip)
+            workers.update(optimizers, run.training.rate(step))
 
-        done = step + 1
-        tokens_seen += sum(int((b.document >= 0).sum()) for b in micro_batches)
-        loss = mean([part.total for part in losses])
-        if not math.isfinite(loss):
-            raise diverged(run_dir, step, loss)
-        speed = tokens_seen / (time.monotonic() - clock)
-        if done % LOG_EVERY == 0 or done == run.training.steps:
-            log.write(done, loss, losses, norm, run.training.rate(step), speed)
-        if progress:
-            left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
-            progress(Progress(done, run.training.steps, loss, speed, left))
-        if time.monotonic() - last_saved > seconds_between_checkpoints:
-            if not all(bool(p.isfinite().all()) for p in model.parameters()):
-                raise diverged(run_dir, step, float("nan"))
-            save(run_dir, done, model, optimizers)
-            last_saved = time.monotonic()
-    workers.close()
+            done = step + 1
+            tokens_seen += sum(int((b.document >= 0).sum()) for b in micro_batches)
+            loss = mean([part.total for part in losses])
+            if not math.isfinite(loss):
+                raise diverged(run_dir, step, loss)
+            speed = tokens_seen / (time.monotonic() - clock)
+            if done % LOG_EVERY == 0 or done == run.training.steps:
+                log.write(done, loss, losses, norm, run.training.rate(step), speed)
+            if progress:
+                left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
+                progress(Progress(done, run.training.steps, loss, speed, left))
+            if time.monotonic() - last_saved > seconds_between_checkpoints:
+                if not all(bool(p.isfinite().all()) for p in model.parameters()):
+                    raise diverged(run_dir, step, float("nan"))
+                save(run_dir, done, model, optimizers)
+                last_saved = time.monotonic()
     facts = {
         "steps": run.training.steps,
         "parameters": count_parameters(model.decoder) + count_parameters(model.extra),
@@ -137,16 +128,31 @@ def train(
     run_dir.finish_training(safetensors.torch.save(model.state_dict()), facts)
 
 
+def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:
+    training = run.training
+    shape = training.examples, training.row_length, training.micro_batches
+    return step_batches(run.task, step, *shape, device)
+
+
 class Workers:
     """Gradients of the micro-batches: on a CPU side by side, a thread each, which keeps two cores
     busy where splitting every small operation over them does not."""
 
     def __init__(self, parts: int, threads: int | None, device: str, precision: str) -> None:
         self.device, self.precision = device, precision
-        threads = threads or torch.get_num_threads()
+        self.threads_before = torch.get_num_threads()
+        threads = threads or self.threads_before
         side_by_side = min(parts, threads) if device == "cpu" else 1
         torch.set_num_threads(max(1, threads // side_by_side))
         self.pool = ThreadPoolExecutor(side_by_side)
+        self.submit = self.pool.submit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self.threads_before)
 
     def gradients(
         self, objective: Objective, model: Model, micro_batches: list[TensorBatch]
@@ -167,8 +173,12 @@ class Workers:
             parameter.grad = sum(given[1:], given[0]) / len(results) if given else None
         return [losses for losses, _ in results]
 
-    def close(self) -> None:
-        self.pool.shutdown()
+    def update(self, optimizers: list[torch.optim.Optimizer], rate: float) -> None:
+        """One step of each at `rate` of its learning rate; they share no parameter."""
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * rate
+        list(self.pool.map(lambda optimizer: optimizer.step(), optimizers))
 
 
 def mean(values: list[Tensor]) -> float:
@@ -209,7 +219,10 @@ class Log:
 
 def make_optimizers(training: Training, model: Model) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks and extra modules, AdamW for embeddings, head, vectors;
-    or AdamW for all. Weight decay acts on tensors of two and more dimensions."""
+    or AdamW for all. Weight decay acts on tensors of two and more dimensions.
+
+    Muon comes as two optimizers of a half each, which can work side by side.
+    """
     groups: dict[str, list[nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
     for name, parameter in model.named_parameters():
         is_table = name.startswith(("decoder.embedding.", "decoder.head."))
@@ -229,14 +242,12 @@ def make_optimizers(training: Training, model: Model) -> list[torch.optim.Optimi
             fused=True,
         )
     ]
-    if groups["muon"]:
-        optimizers.append(
-            torch.optim.Muon(
-                groups["muon"],
-                lr=training.muon_learning_rate,
-                weight_decay=training.weight_decay,
-            )
-        )
+    matrices = sorted(groups["muon"], key=nn.Parameter.numel)
+    optimizers += [
+        torch.optim.Muon(half, lr=training.muon_learning_rate, weight_decay=training.weight_decay)
+        for half in (matrices[::2], matrices[1::2])
+        if half
+    ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
@@ -245,8 +256,10 @@ def make_optimizers(training: Training, model: Model) -> list[torch.optim.Optimi
 
 def clip(model: Model, largest: float | None) -> float:
     """The gradient's norm; gradients longer than `largest` are shortened to it."""
-    limit = float("inf") if largest is None else largest
-    return float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+    if largest is not None:
+        return float(nn.utils.clip_grad_norm_(model.parameters(), largest))
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return float(nn.utils.get_total_norm(gradients))
 
 
 def save(run_dir: RunDir, step: int, model: Model, optimizers: list[torch.optim.Optimizer]) -> None:

@@ -30,7 +30,7 @@ class TrainedModel(Subject):
 
     @torch.inference_mode()
     def start(self, prompts: IntArray) -> "TrainedSession":
-        return TrainedSession(self, KeyValueCache([], []), prompts)
+        return TrainedSession(self, KeyValueCache(), prompts)
 
     @torch.inference_mode()
     def log_probs(self, tokens: IntArray) -> FloatArray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nextlat_bench.generate import choose
+from nextlat_bench.generate import choose, worth_dropping
 from nextlat_bench.probes._core import Measurement, NotApplicable
 from nextlat_bench.report.statistics import normal_interval, wilson_interval
 from nextlat_bench.subject import Session
@@ -106,25 +106,27 @@ def read_in_step(
 ) -> Reading:
     """Samples from `first` at temperature 1 while `second` reads the same tokens, n rows each.
 
-    A row stops at the first token that `second` refuses: that settles it, and costs nothing more.
+    A row stops at the first token that `second` refuses: that settles it.
     A continuation that has not ended after `max_new` tokens is judged by what there is of it.
     """
     n = len(first.log_probs)
     out = np.full((n, max_new), pad, dtype=np.int64)
     lengths = np.zeros(n, dtype=np.int64)
     by_first, by_second = np.ones(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)
-    rows = np.arange(n)  # which output row each session row is
+    rows, going = np.arange(n), np.ones(n, dtype=np.bool_)  # which output row each session row is
     for t in range(max_new):
         tokens = choose(first.log_probs, rng, min_probability=min_probability)
-        out[rows, t], lengths[rows] = tokens, t + 1
-        by_first[rows] &= accepts(first.log_probs, tokens, epsilon)
-        by_second[rows] = accepts(second.log_probs, tokens, epsilon)
-        going = np.flatnonzero(by_second[rows] & (tokens != end))
-        if t + 1 == max_new or len(going) == 0:
+        active = rows[going]
+        out[active, t], lengths[active] = tokens[going], t + 1
+        by_first[active] &= accepts(first.log_probs, tokens, epsilon)[going]
+        by_second[active] = accepts(second.log_probs, tokens, epsilon)[going]
+        going &= by_second[rows] & (tokens != end)
+        if t + 1 == max_new or not going.any():
             break
-        if len(going) < len(rows):
-            rows, tokens = rows[going], tokens[going]
-            first, second = first.select(going), second.select(going)
+        if worth_dropping(going):
+            left = np.flatnonzero(going)
+            rows, tokens, going = rows[left], tokens[left], going[left]
+            first, second = first.select(left), second.select(left)
         first.advance(tokens)
         second.advance(tokens)
     return Reading(out, lengths, by_first, by_second)

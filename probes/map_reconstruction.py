@@ -158,7 +158,7 @@ class MapReconstruction(Probe):
     node (`stopped`), and a token that is neither a turn nor `end` (`strayed`).
     Where a traversal ends is not asked: one that always ends at once has no edges, and the share is
     nan.
-    Source: Vafa et al. 2024, section 5 and Appendix G.
+    Source: Vafa et al. 2024, section 5.
     """
 
     name: ClassVar[str] = "map_reconstruction"
@@ -207,7 +207,8 @@ class MapReconstruction(Probe):
         why = skipped(missing + cut_short)
         yield Measurement("false_edge_share", found.false_edge_share, *interval, num_edges, *why)
         for metric, count in (("false_edges", num_false), ("true_edges", len(found.true_edges))):
-            yield Measurement(metric, count, count, count, len(strayed), *skipped(missing))
+            value = float(count)  # of this very map: there is nothing to estimate
+            yield Measurement(metric, value, value, value, len(strayed), *skipped(missing))
         yield share_measurement("stopped", found.stopped, why=missing)
         yield share_measurement("strayed", strayed, why=missing)
 

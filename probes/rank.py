@@ -129,7 +129,7 @@ class Rank(Probe):
     ) -> Iterator[Measurement]:
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
-        n, width = sum(map(len, sequences)), sequences[0].shape[1]
+        n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
         num_groups = min(NUM_GROUPS, len(sequences))
         bounds = np.linspace(0, len(sequences), num_groups + 1).astype(int)
         groups = [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]

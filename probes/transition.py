@@ -2,7 +2,7 @@
 
     g[0] = h[t],    g[i] = p(g[i-1], x[t+i]),    g[i] against h[t+i]    for i = 1..k
 
-with p the latent dynamics. NextLat (Teoh et al. 2025, arXiv 2511.05963), section 3: next-token
+with p the latent dynamics. NextLat (Teoh et al. 2025, arXiv 2511.05963): next-token
 consistency and transition consistency together make h a belief state; this is the second.
 """
 
@@ -57,7 +57,7 @@ def rollouts(document: IntArray, steps: int) -> Iterator[tuple[BoolArray, IntArr
     A rollout ends with its document, so none crosses a boundary at any step.
     """
     continues = np.zeros(document.shape, dtype=np.bool_)
-    continues[:, :-1] = (document[:, 1:] == document[:, :-1]) & (document[:, 1:] >= 0)
+    continues[:, :-1] = document[:, 1:] == document[:, :-1]
     row, at = np.nonzero(document >= 0)
     for _ in range(steps):
         going = continues[row, at]
@@ -157,9 +157,9 @@ def measurement(
     sum below is 0; an infinite ratio has no interval but itself.
     """
     value = low = high = float("nan")
-    total = below.sum()
+    total = float(below.sum())
     if total > 0:
-        value = low = high = float(above.sum() / total)
+        value = low = high = float(above.sum()) / total
     if np.isfinite(value):
         unit = np.unique(sequence, return_inverse=True)[1]
         residuals = np.bincount(unit, weights=above - value * below)

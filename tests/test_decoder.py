@@ -125,14 +125,18 @@ def test_causal(small: Decoder) -> None:
 
 def test_cache_equals_one_pass(small: Decoder) -> None:
     tokens = torch.randint(20, (4, 12))
-    cache = KeyValueCache([], [])
+    cache = KeyValueCache()
     parts = [small(tokens[:, :5], cache=cache)]
     parts += [small(tokens[:, t : t + 1], cache=cache) for t in range(5, 8)]
     parts += [small(tokens[:, 8:], cache=cache)]
     torch.testing.assert_close(torch.cat(parts, 1), small(tokens), atol=1e-5, rtol=1e-5)
     rows = torch.tensor([3, 0, 3])
     assert cache.length == 12
-    torch.testing.assert_close(cache.select(rows).keys[1], cache.keys[1][rows])
+    chosen = cache.select(rows)
+    more = torch.randint(20, (3, 2))
+    expected = small(torch.cat([tokens[rows], more], 1))[:, -2:]
+    torch.testing.assert_close(small(more, cache=chosen), expected, atol=1e-5, rtol=1e-5)
+    assert (cache.length, chosen.length) == (12, 14)
 
 
 def test_too_long_is_an_error(small: Decoder) -> None:

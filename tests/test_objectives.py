@@ -316,7 +316,7 @@ def test_cached_inference_equals_one_pass(decoder: Decoder, name: str) -> None:
     extra = initialised(objective)
     tokens = torch.randint(V, (3, 8))
     hidden = objective.hidden(decoder, extra, tokens)
-    cache = KeyValueCache([], [])
+    cache = KeyValueCache()
     steps = [objective.hidden(decoder, extra, tokens[:, t : t + 1], cache) for t in range(8)]
     torch.testing.assert_close(torch.cat(steps, 1), hidden, atol=1e-5, rtol=1e-5)
     assert objective.logits(decoder, extra, hidden, tokens).shape == (3, 8, V)

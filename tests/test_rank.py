@@ -9,7 +9,14 @@ import pytest
 
 from nextlat_bench import registry
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes.rank import Rank, effective_rank, participation_ratio, spectrum
+from nextlat_bench.probes.rank import (
+    Moments,
+    Rank,
+    effective_rank,
+    participation_ratio,
+    spectrum,
+    stack,
+)
 from nextlat_bench.subject import KNOWN, Subject
 from nextlat_bench.tasks.taxi import Taxi
 
@@ -104,6 +111,15 @@ def test_invariances():
         assert 1 <= value <= 12
     assert effective_rank(hidden + 100, centred=True) == pytest.approx(effective_rank(hidden, True))
     assert effective_rank(hidden + 100) < 0.5 * effective_rank(hidden)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_groups_together_have_the_spectrum_of_their_rows(centred):
+    """Groups of unlike sizes and means, one smaller than D."""
+    rng = np.random.default_rng(3)
+    rows = [rng.standard_normal((n, 6)) + 5 * rng.standard_normal(6) for n in (3, 400, 50)]
+    found = spectrum(stack([Moments.of(group) for group in rows], centred))[:6]
+    np.testing.assert_allclose(found, spectrum(np.concatenate(rows), centred))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -207,6 +208,20 @@ def test_states_never_seen_in_training_are_counted(taxi, streets, visits):
         assert row.skipped_because == (
             f"{num_unseen} positions whose state occurs nowhere in training"
         )
+
+
+def test_scored_positions_only(taxi, streets, visits):
+    class Sparse(Taxi):
+        def sample(self, split, start, n):
+            batch = super().sample(split, start, n)
+            targets = batch.targets.copy()
+            targets[:, ::3] = -1
+            return replace(batch, targets=targets)
+
+    task = Sparse(streets=taxi.streets, radius=500, max_nodes=40, max_path=20, max_new=40)
+    row = measure(Walker(task, streets), task)["majority"]
+    expected = sum(v[0] >= NUM_TRAIN and v[1] % 3 > 0 for v in visits)
+    assert row.n + row.n_skipped == expected
 
 
 def test_the_interval_is_clustered_by_sequence(taxi, streets):

@@ -1,5 +1,6 @@
 """A trained decoder as a subject: KV-cached sessions, hidden states, latent dynamics."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -63,8 +64,12 @@ class TrainedModel(Subject):
         return numpy(self.model.decoder.head(h).log_softmax(-1))
 
     def untrained(self) -> "TrainedModel":
-        """The same architecture with its initial weights: what a probe reads from no learning."""
-        return TrainedModel(self.run, build(self.run), self.device)
+        """The same architecture with random weights: what a probe reads from no learning.
+
+        Residual outputs that start at zero would leave the token's embedding alone.
+        """
+        decoder = replace(self.run.decoder, zero_init_residual=False)
+        return TrainedModel(self.run, build(replace(self.run, decoder=decoder)), self.device)
 
     def to_ids(self, tokens: IntArray) -> Tensor:
         return torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=self.device)

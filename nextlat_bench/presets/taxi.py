@@ -59,13 +59,13 @@ def smoke(objective: str, seed: int, streets: StreetMap | str) -> Run:
 def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
     """Ten minutes of two cores, probes included; the map is learnt."""
     return Run(
-        task=taxi(streets, num_nodes=140, max_nodes=32),
+        task=taxi(streets, num_nodes=140, max_nodes=24),
         objective=chosen(objective, {"nextlat": {"dynamics_width": 128}}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=2_600,
-            examples=384,
-            row_length=68,
+            steps=2_500,
+            examples=512,
+            row_length=52,
             micro_batches=2,
             optimizer="muon",
             learning_rate=3e-3,

@@ -1,12 +1,10 @@
 """Map reconstruction on maps drawn by hand, and against a slow reference on every known subject."""
 
 import math
-import subprocess
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_maps import DIRECTIONS, NE, OVER, SE, E, N, S, W, map_of, turns_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,30 +15,14 @@ from nextlat_bench.probes.map_reconstruction import (
     HALF_MILE,
     MapReconstruction,
     crow_flies,
-    draw,
     reconstruct,
 )
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import KNOWN, Session, Subject
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
-DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
-N, NE, E, SE, S, SW, W, NW = range(8)
-OVER = -1
 PROBE = MapReconstruction(num_trials=300)
 SAMPLED = MapReconstruction(num_trials=300, temperature=1.0)
-RED, BLACK, GREY = (224, 32, 27), (0, 0, 0), (207, 207, 207)
-METRE = 180 / math.pi / 6_371_009.0  # degrees on the equator
-
-
-def map_of(places, exits):
-    """Nodes at (east, north) metres of the equator's origin, and {(node, direction): neighbour}."""
-    neighbour = np.full((len(places), 8), -1, np.int32)
-    for (node, direction), other in exits.items():
-        neighbour[node, direction] = other
-    length = np.where(neighbour >= 0, 1.0, np.nan)
-    east, north = METRE * np.array(places, dtype=np.float64).T
-    return StreetMap("hand", neighbour, length, east, north, np.arange(len(places)))
 
 
 @pytest.fixture
@@ -54,11 +36,6 @@ def cross():
     """
     places = [(0, 0), (200, 0), (200, 400), (-900, 0), (200, 300)]
     return map_of(places, {(0, E): 1, (1, N): 2, (2, S): 1, (3, E): 0})
-
-
-def turns_of(*walks):
-    longest = max(map(len, walks))
-    return np.array([[*walk, *[OVER] * (longest - len(walk))] for walk in walks])
 
 
 def test_legal_turns_make_true_edges(cross):
@@ -420,67 +397,3 @@ def test_parameters():
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=rf"\.{name} = "):
             MapReconstruction(**{name: value})
-
-
-def pixels_of(path, colour):
-    """Rows and columns of the pixels of a colour, from the top left, without title and legend."""
-    from matplotlib.image import imread
-
-    image = np.round(255 * imread(path)[:, :, :3]).astype(int)
-    margin = len(image) // 12
-    return np.nonzero((image[margin:-margin] == colour).all(axis=2))
-
-
-def test_the_picture(taxi, known, tmp_path):
-    for name, red in (("oracle", False), ("wrong_map", True)):
-        path = tmp_path / f"{name}.png"
-        _, found = SAMPLED.reconstruction(known[name], taxi, np.random.default_rng(7))
-        draw(found, taxi.map, path, title=name)
-        assert (len(pixels_of(path, RED)[0]) > 1000) == red
-        assert len(pixels_of(path, BLACK)[0]) > 1000
-    nothing = reconstruct(taxi.map, np.array([0]), turns_of([OVER]))
-    draw(nothing, taxi.map, path)
-    assert len(pixels_of(path, RED)[0]) == len(pixels_of(path, BLACK)[0]) == 0
-    assert len(pixels_of(path, GREY)[0]) > 1000
-
-
-@pytest.mark.parametrize("way", [N, E, S, W])
-def test_north_is_up_and_east_is_right(tmp_path, way):
-    """A false edge from the centre of a square of streets: red on that side of it only."""
-    east, north = {N: (0, 1), E: (1, 0), S: (0, -1), W: (-1, 0)}[way]
-    square = map_of(
-        [(-200, -200), (200, -200), (200, 200), (-200, 200), (0, 0), (180 * east, 180 * north)],
-        {(0, E): 1, (1, N): 2, (2, W): 3, (3, S): 0},
-    )
-    path = tmp_path / "square.png"
-    found = reconstruct(square, np.array([4]), turns_of([way]))
-    assert found.false_edges.tolist() == [[4, way, 5]]
-    draw(found, square, path)
-    rows, columns = pixels_of(path, RED)
-    street_rows, street_columns = pixels_of(path, GREY)
-    half = np.ptp(street_columns) / 2
-    down = (rows.mean() - street_rows.min()) / half - 1
-    right = (columns.mean() - street_columns.min()) / half - 1
-    assert [down, right] == pytest.approx([-0.45 * north, 0.45 * east], abs=0.03)
-
-
-def test_a_degree_east_is_shorter_in_the_north(tmp_path):
-    square = map_of([(0, 0), (400, 0), (400, 400)], {(0, E): 1, (1, N): 2})
-    square = replace(square, latitude=square.latitude + 60)  # where it is half as long
-    draw(reconstruct(square, np.array([0]), turns_of([OVER])), square, tmp_path / "tall.png")
-    rows, columns = pixels_of(tmp_path / "tall.png", GREY)
-    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(2, rel=0.03)
-
-
-def test_drawing_needs_no_display():
-    code = (
-        "import sys, numpy as np;"
-        "from nextlat_bench.probes.map_reconstruction import draw, reconstruct;"
-        "from nextlat_bench.tasks.taxi import Taxi;"
-        "streets = Taxi(radius=250).map;"
-        "found = reconstruct(streets, np.array([0]), np.array([[0]]));"
-        "import io; draw(found, streets, io.BytesIO());"
-        "print('matplotlib.pyplot' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

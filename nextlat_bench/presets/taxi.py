@@ -63,7 +63,7 @@ def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
         objective=chosen(objective, {"nextlat": {"dynamics_width": 128}}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=2_500,
+            steps=2_100,
             examples=512,
             row_length=52,
             micro_batches=2,

@@ -1,0 +1,57 @@
+"""What the documents say is true: examples run, and tables are those of the committed records."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from nextlat_bench.cli import app
+from nextlat_bench.report.records import committed
+from nextlat_bench.report.tables import names, table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_in_the_readme_runs(code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("console") + blocks("sh")).splitlines()
+    stripped = (line.removeprefix("$ ").partition("#")[0].strip() for line in lines)
+    return [line for line in stripped if line.startswith("nextlat-bench ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_in_the_readme_parse(line: str) -> None:
+    """Each verb takes the arguments it is given; nothing is run."""
+    verb, *arguments = shlex.split(line)[1:]
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    command.make_context(verb, arguments)
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(("suffix", "form"), [("md", "markdown"), ("tex", "latex"), ("csv", "csv")])
+def test_rendered_tables_are_those_of_the_committed_records(
+    name: str, suffix: str, form: str
+) -> None:
+    rendered = (ROOT / "results" / "rendered" / f"{name}.{suffix}").read_text(encoding="utf-8")
+    assert rendered == getattr(table(name, committed()), form)()
+
+
+def test_the_readmes_table_is_the_rendered_one() -> None:
+    """Row for row, so that no number in the README is typed by hand."""
+    shown = re.search(r"<!-- table -->\n(.*?)<!-- end of table -->", README, flags=re.DOTALL)
+    assert shown
+    rendered = (ROOT / "results" / "rendered" / "taxi.md").read_text(encoding="utf-8")
+    rows = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert all(row in rendered for row in rows)

@@ -112,8 +112,9 @@ def run(
     Example: nextlat-bench run taxi --objective gpt --seed 1
     """
     from nextlat_bench.run_dir import RunDir, atomic_write
-    from nextlat_bench.train import train
+    from nextlat_bench.train import chosen_device, train
 
+    chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, streets, settings)
     folder = RunDir.prepare(out, chosen)
     screen = console()

@@ -9,19 +9,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nextlat_bench import registry
+from nextlat_bench.tasks._core import check_field
 
-__all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training"]
+__all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training", "is_count", "is_number"]
 
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 SCHEMA = 1
-
-
-def check(owner: object, name: str, valid: bool, expected: str) -> None:
-    """Raises a ValueError that names the field, its value and what was expected."""
-    if not valid:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}")
 
 
 def is_count(value: object, least: int = 1) -> bool:
@@ -43,10 +37,12 @@ class DecoderConfig:
     zero_init_residual: bool = False  # the paper: False; with Muon True learns faster
 
     def __post_init__(self) -> None:
-        check(self, "layers", is_count(self.layers), "a whole number of at least 1")
-        check(self, "heads", is_count(self.heads), "a whole number of at least 1")
+        check_field(self, "layers", is_count(self.layers), "a whole number of at least 1")
+        check_field(self, "heads", is_count(self.heads), "a whole number of at least 1")
         divides = is_count(self.width) and self.width % (2 * self.heads) == 0
-        check(self, "width", divides, f"a multiple of twice the number of heads ({self.heads})")
+        check_field(
+            self, "width", divides, f"a multiple of twice the number of heads ({self.heads})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +69,23 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("steps", "examples", "micro_batches"):
-            check(self, name, is_count(getattr(self, name)), "a whole number of at least 1")
-        check(self, "warmup_steps", is_count(self.warmup_steps, 0), "a whole number, 0 or more")
+            check_field(self, name, is_count(getattr(self, name)), "a whole number of at least 1")
+        check_field(
+            self, "warmup_steps", is_count(self.warmup_steps, 0), "a whole number, 0 or more"
+        )
         valid = self.row_length is None or is_count(self.row_length, 2)
-        check(self, "row_length", valid, "a whole number of at least 2, or none")
+        check_field(self, "row_length", valid, "a whole number of at least 2, or none")
         for name in ("learning_rate", "muon_learning_rate", "weight_decay"):
-            check(self, name, is_number(getattr(self, name)), "a finite number, 0 or more")
+            check_field(self, name, is_number(getattr(self, name)), "a finite number, 0 or more")
         for name in ("decay_fraction", "final_fraction"):
-            check(self, name, is_number(getattr(self, name), most=1), "a number from 0 to 1")
+            check_field(self, name, is_number(getattr(self, name), most=1), "a number from 0 to 1")
         valid = self.clip is None or (is_number(self.clip) and self.clip > 0)
-        check(self, "clip", valid, "a positive number, or none")
+        check_field(self, "clip", valid, "a positive number, or none")
         for name, kind in get_type_hints(Training).items():
             if get_origin(kind) is Literal:
                 options = get_args(kind)
                 expected = "one of " + ", ".join(options)
-                check(self, name, getattr(self, name) in options, expected)
+                check_field(self, name, getattr(self, name) in options, expected)
 
     def rate(self, step: int) -> float:
         """The share of the learning rate used at a step, 0 for the first: linear up, flat, down."""
@@ -112,8 +110,8 @@ class Run:
     scale: Scale = "laptop"
 
     def __post_init__(self) -> None:
-        check(self, "seed", is_count(self.seed, 0), "a whole number, 0 or more")
-        check(self, "scale", self.scale in SCALES, "one of " + ", ".join(SCALES))
+        check_field(self, "seed", is_count(self.seed, 0), "a whole number, 0 or more")
+        check_field(self, "scale", self.scale in SCALES, "one of " + ", ".join(SCALES))
         longest = self.task.max_length
         row = self.training.row_length
         if row is not None and row < longest:

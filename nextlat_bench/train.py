@@ -24,7 +24,7 @@ from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.run import Run, Training
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, to_bytes
 
-__all__ = ["DivergedError", "Model", "Progress", "build", "train"]
+__all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
 LOG_EVERY = 10
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("NEXTLAT_BENCH_CHECKPOINT_SECONDS", "45"))
@@ -78,7 +78,7 @@ def train(
     """
     if run_dir.is_trained:
         return
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(device)
     checkpoint = run_dir.load_checkpoint()
     precision = settle_provenance(run, run_dir, device, resumed=checkpoint is not None)
 
@@ -290,6 +290,14 @@ def diverged(run_dir: RunDir, step: int, loss: float) -> DivergedError:
         f"the loss became {loss} at step {step + 1}: lower training.learning_rate or "
         f"training.muon_learning_rate; the last good checkpoint, step {last}, is in {run_dir.path}"
     )
+
+
+def chosen_device(device: str | None) -> str:
+    """`device`, by default a GPU where there is one; a ValueError if it is not to be had."""
+    available = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    if device is not None and device not in available:
+        raise ValueError(f"--device {device}: this machine has {' and '.join(available)}")
+    return device or available[0]
 
 
 def native_bf16(device: str) -> bool:

@@ -15,7 +15,7 @@ from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks._core import FloatArray, IntArray
-from nextlat_bench.train import Model, build
+from nextlat_bench.train import Model, build, chosen_device
 
 __all__ = ["TrainedModel", "TrainedSession", "load_trained"]
 
@@ -119,4 +119,4 @@ def load_trained(path: Path, device: str | None = None) -> TrainedModel:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{run_dir.model} does not fit {run_dir.run_json}: {error}") from None
-    return TrainedModel(run, model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return TrainedModel(run, model, chosen_device(device))

@@ -1,17 +1,18 @@
 """A small city, subjects whose answers are known, and what the probes of behaviour say of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache as remember
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_maps import DIRECTIONS
 
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import KNOWN, Subject, known_subject
 from nextlat_bench.tasks.taxi import Taxi
 
-DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 SEED = 7  # of every measurement
 
 Streets = list[dict[str, int]]
@@ -24,6 +25,15 @@ def streets_of(neighbour: np.ndarray) -> Streets:
         {direction: int(v) for direction, v in zip(DIRECTIONS, row, strict=True) if v >= 0}
         for row in neighbour
     ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the cache of whoever runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEXTLAT_BENCH_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +62,7 @@ def wrong_streets(known: dict[str, Subject]) -> Streets:
 def measured(taxi: Taxi, known: dict[str, Subject]) -> Callable[[Probe, str], Measured]:
     """(probe, subject's name) -> its measurements by metric and condition."""
 
-    @cache
+    @remember
     def measure(probe: Probe, name: str) -> Measured:
         rows = probe.measure(known[name], taxi, np.random.default_rng(SEED))
         return {(row.metric, row.condition): row for row in rows}

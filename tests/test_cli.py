@@ -136,6 +136,7 @@ REFUSED = {
     "unknown task": (["run", "taxy"], "did you mean 'taxi'"),
     "unknown objective": (["run", "taxi", "--objective", "next_lat"], "did you mean 'nextlat'"),
     "unknown scale": (["run", "taxi", "--scale", "huge"], "no scale named 'huge'"),
+    "no such device": (["run", "taxi", "--device", "tpu"], "--device tpu: this machine has"),
     "no task": (["run"], "Missing argument 'TASK'"),
     "unknown option": (["run", "taxi", "--sead", "1"], "--sead"),
     "unknown verb": (["trian", "taxi"], "trian"),

@@ -12,14 +12,6 @@ from nextlat_bench.tasks import _street_files
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("NEXTLAT_BENCH_CACHE", str(folder))
-        yield folder
-
-
 def ring(seed=0):
     rng = np.random.default_rng(seed)
     graph = nx.MultiDiGraph(crs="epsg:4326")

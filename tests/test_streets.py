@@ -20,14 +20,6 @@ ROOT = Path(__file__).parents[1]
 MANHATTAN = ROOT.parent / "shared/streets/manhattan.graphml"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("NEXTLAT_BENCH_CACHE", str(folder))
-        yield folder
-
-
 def random_graph(seed, num_nodes=12):
     """A ring, so that nothing falls apart, and random streets, loops and parallel edges."""
     rng = np.random.default_rng(seed)

@@ -2,9 +2,9 @@
 
 from collections import deque
 
-import networkx as nx
 import numpy as np
 import pytest
+from hand_maps import DIRECTIONS, task_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,42 +12,11 @@ from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
 GENERATORS = ("random", "shortest", "noisy")
-DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEXTLAT_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
 def heliopolis():
     return StreetMap.load("heliopolis")
-
-
-def random_streets(seed, num_nodes=10):
-    """A ring, so that nothing falls apart, and random one-way streets."""
-    rng = np.random.default_rng(seed)
-    graph = nx.MultiDiGraph()
-    for node, (x, y) in enumerate(rng.uniform(31.0, 31.05, size=(num_nodes, 2)).tolist()):
-        graph.add_node(node, x=x, y=y)
-    nx.add_cycle(graph, range(num_nodes), length=float(rng.integers(1, 90)))
-    nx.add_cycle(graph, range(num_nodes)[::-1], length=float(rng.integers(1, 90)))
-    for u, v in rng.integers(num_nodes, size=(num_nodes, 2)).tolist():
-        graph.add_edge(u, v, length=float(rng.integers(1, 200)))
-    return StreetMap.from_graph(graph)
-
-
-def task_on(map_seed, **parameters):
-    """A task on a random map that is large enough to have pairs in every split."""
-    while True:
-        streets = random_streets(map_seed)
-        if streets.num_nodes >= 6:
-            defaults = {"min_nodes": 2, "max_nodes": 9, "heldout": 0.25, "max_path": 20}
-            return Taxi(streets=streets, **defaults | parameters)
-        map_seed += 1
 
 
 class SlowWorld:

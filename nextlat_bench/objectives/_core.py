@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, KeyValueCache
-from nextlat_bench.run import DecoderConfig, check, is_count, is_number
+from nextlat_bench.run import DecoderConfig, is_count, is_number
+from nextlat_bench.tasks._core import check_field
 
 __all__ = [
     "Losses",
+    "MultiToken",
     "Objective",
     "ahead_loss",
-    "check",
-    "is_count",
-    "is_number",
-    "joint_losses",
     "scored_loss",
 ]
 
@@ -61,6 +59,24 @@ class Objective(ABC):
         return decoder.head(hidden)  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MultiToken(Objective):
+    """What MTP and JTP share: `horizon` tokens beyond the next one, their losses at `weight`."""
+
+    horizon: int = 1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_field(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
+        check_field(self, "weight", is_number(self.weight), "a number, 0 or more")
+
+    def combine(self, losses: list[Tensor], hidden: Tensor) -> Losses:
+        """CE_0 + weight * mean of CE_1..CE_d."""
+        next_token, beyond = losses[0], torch.stack(losses[1:]).mean()
+        parts = {"next_token": next_token.detach(), "beyond": beyond.detach()}
+        return Losses(next_token + self.weight * beyond, parts, hidden.detach())
+
+
 def scored_loss(decoder: Decoder, hidden: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
     """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V)."""
     logits = decoder.head(hidden.flatten(0, 1)[batch.scored]).float()
@@ -79,10 +95,3 @@ def ahead_loss(
     if not bool(keep.any()):
         return h.new_zeros((), dtype=torch.float32)
     return F.cross_entropy(decoder.head(h[source[keep]]).float(), target[keep])
-
-
-def joint_losses(losses: list[Tensor], weight: float, hidden: Tensor) -> Losses:
-    """CE_0 + weight * mean of the others: what MTP and JTP minimise."""
-    next_token, beyond = losses[0], torch.stack(losses[1:]).mean()
-    parts = {"next_token": next_token.detach(), "beyond": beyond.detach()}
-    return Losses(next_token + weight * beyond, parts, hidden.detach())

@@ -21,15 +21,7 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, RMSNorm, initialise
-from nextlat_bench.objectives._core import (
-    Losses,
-    Objective,
-    ahead_loss,
-    check,
-    is_count,
-    is_number,
-    joint_losses,
-)
+from nextlat_bench.objectives._core import Losses, MultiToken, ahead_loss
 from nextlat_bench.run import DecoderConfig
 
 __all__ = ["JTP"]
@@ -65,17 +57,10 @@ class PlanningHead(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JTP(Objective):
+class JTP(MultiToken):
     """Joint multi-token prediction: `horizon` tokens beyond the next one."""
 
-    horizon: int = 1
-    weight: float = 1.0
-
     name: ClassVar[str] = "jtp"
-
-    def __post_init__(self) -> None:
-        check(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
-        check(self, "weight", is_number(self.weight), "a number, 0 or more")
 
     def init(self, config: DecoderConfig) -> nn.Module:
         return PlanningHead(config, self.horizon)
@@ -95,7 +80,7 @@ class JTP(Objective):
             ahead_loss(decoder, outputs[:, k], row[at - k], at, batch)
             for k, at in batch.ahead(self.horizon)
         ]
-        return joint_losses(losses, self.weight, hidden)
+        return self.combine(losses, hidden)
 
     def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
         h = hidden.reshape(-1, hidden.shape[-1])

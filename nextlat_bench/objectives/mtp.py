@@ -15,15 +15,7 @@ from torch import nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Block, Decoder, RMSNorm, initialise
-from nextlat_bench.objectives._core import (
-    Losses,
-    Objective,
-    ahead_loss,
-    check,
-    is_count,
-    is_number,
-    joint_losses,
-)
+from nextlat_bench.objectives._core import Losses, MultiToken, ahead_loss
 from nextlat_bench.run import DecoderConfig
 
 __all__ = ["MTP"]
@@ -43,17 +35,10 @@ class Heads(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MTP(Objective):
+class MTP(MultiToken):
     """Multi-token prediction: `horizon` tokens beyond the next one."""
 
-    horizon: int = 1
-    weight: float = 1.0
-
     name: ClassVar[str] = "mtp"
-
-    def __post_init__(self) -> None:
-        check(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
-        check(self, "weight", is_number(self.weight), "a number, 0 or more")
 
     def init(self, config: DecoderConfig) -> nn.Module:
         return Heads(config, self.horizon)
@@ -67,4 +52,4 @@ class MTP(Objective):
         for i, at in batch.ahead(self.horizon):
             h = hidden if i == 0 else heads.norms[i - 1](heads.blocks[i - 1](x, attended))
             losses.append(ahead_loss(decoder, h.flatten(0, 1), at - i, at, batch))
-        return joint_losses(losses, self.weight, hidden)
+        return self.combine(losses, hidden)

@@ -50,8 +50,8 @@ class Model(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        length = run.training.row_length or run.task.max_length
-        length = max(length, run.task.max_length, run.task.max_new_tokens + 2)
+        generated = run.task.max_length + run.task.max_new_tokens
+        length = max(run.training.row_length or 0, generated)
         self.decoder = Decoder(run.decoder, len(run.task.vocab), length)
         self.extra: nn.Module = run.objective.init(run.decoder)
 
@@ -114,10 +114,10 @@ def train(
                 left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
                 progress(Progress(done, run.training.steps, loss, speed, left))
             if time.monotonic() - last_saved > seconds_between_checkpoints:
-                if not all(bool(p.isfinite().all()) for p in model.parameters()):
-                    raise diverged(run_dir, step, float("nan"))
+                check_finite(model, run_dir, step)
                 save(run_dir, done, model, optimizers)
                 last_saved = time.monotonic()
+    check_finite(model, run_dir, run.training.steps - 1)
     facts = {
         "steps": run.training.steps,
         "parameters": count_parameters(model.decoder) + count_parameters(model.extra),
@@ -282,6 +282,12 @@ def restore(
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return step
+
+
+def check_finite(model: Model, run_dir: RunDir, step: int) -> None:
+    """No checkpoint ever holds what a diverged step left behind."""
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise diverged(run_dir, step, float("nan"))
 
 
 def diverged(run_dir: RunDir, step: int, loss: float) -> DivergedError:

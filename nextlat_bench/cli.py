@@ -226,8 +226,15 @@ def probe(
 @app.command()
 def show(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
+    map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draws the street map that its traversals imply."),
+    ] = None,
 ) -> None:
-    """Shows a run: what was asked, where it was made, how far it is, what was measured."""
+    """Shows a run: what was asked, where it was made, how far it is, what was measured.
+
+    Example: nextlat-bench show runs/taxi-nextlat-laptop-s0-1f2e3d4c --map map.png
+    """
     from nextlat_bench.report.records import read
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.show import run_view
@@ -236,6 +243,21 @@ def show(
     screen.print(run_view(folder))
     if folder.records.exists():
         show_measurements(screen, read(folder.records), [])
+    if map is not None:
+        draw_map(folder.run(), folder, map)
+
+
+def draw_map(run: "Run", folder: "RunDir", path: Path) -> None:
+    """True edges black, false ones red, as the probe of the run's scale reconstructs them."""
+    import numpy as np
+
+    from nextlat_bench.probes.map_reconstruction import MapReconstruction, draw
+    from nextlat_bench.subject import load
+
+    (probe,) = chosen_probes(run.task.name, run.scale, [MapReconstruction.name])
+    rng = np.random.default_rng(run.seed)
+    _, found = probe.reconstruction(load(folder.path), run.task, rng)
+    draw(found, run.task.map, path, title=f"{run.objective.name}, seed {run.seed}")
 
 
 @app.command()

@@ -89,6 +89,13 @@ def test_show(runs: Path) -> None:
         assert word in shown.stdout
 
 
+def test_show_draws_the_map(runs: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "map.png"
+    shown = call("show", str(run_dir(runs)), "--map", str(picture))
+    assert shown.returncode == 0, shown.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_report(runs: Path) -> None:
     terminal = call("report", "taxi", cwd=runs)
     assert terminal.returncode == 0
@@ -224,7 +231,7 @@ def test_the_command_line_is_frozen() -> None:
             "--threads",
         ],
         "probe": ["--device", "--out", "--scale", "--set", "--streets", "--task"],
-        "show": [],
+        "show": ["--map"],
         "plan": ["--objective", "--scale", "--set", "--streets"],
         "sample": ["--out", "--scale", "--set", "--split", "--start", "--streets", "-n"],
         "list": [],

@@ -132,6 +132,13 @@ def test_list() -> None:
         assert word in done.stdout
 
 
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m nextlat_bench sample taxi -n 20000 | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
 def test_plan() -> None:
     done = call("plan", "taxi", "--objective", "nextlat", "--scale", "paper")
     assert done.returncode == 0, done.stderr

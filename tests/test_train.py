@@ -15,10 +15,20 @@ import safetensors.torch
 import torch
 
 from nextlat_bench import train as train_module
+from nextlat_bench.data import TensorBatch
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
-from nextlat_bench.train import DivergedError, Model, Progress, build, make_optimizers, train
+from nextlat_bench.train import (
+    DivergedError,
+    Model,
+    Progress,
+    Workers,
+    build,
+    make_optimizers,
+    micro_batches_of,
+    train,
+)
 
 TINY = [
     "training.steps=24",
@@ -263,3 +273,43 @@ def test_provenance_says_where_and_with_what(tmp_path: Path) -> None:
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["threads"] >= 1
     assert facts["device"]
+
+
+def micro_batched(parts: int) -> tuple[Run, Model, list[TensorBatch]]:
+    run = tiny(f"training.micro_batches={parts}", "decoder.zero_init_residual=false")
+    return run, build(run), micro_batches_of(run, 0, "cpu")
+
+
+def test_gradients_are_the_mean_over_micro_batches() -> None:
+    run, model, batches = micro_batched(3)
+    with Workers(3, 2, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+    ours = [p.grad for p in model.parameters()]
+    losses = [run.objective.loss(model.decoder, model.extra, b).total for b in batches]
+    expected = torch.autograd.grad(sum(losses) / 3, list(model.parameters()))
+    torch.testing.assert_close(ours, list(expected))
+
+
+def test_the_schedule_reaches_the_optimizers() -> None:
+    run, model, batches = micro_batched(1)
+    optimizers = make_optimizers(run.training, model)
+    before = [p.detach().clone() for p in model.parameters()]
+    with Workers(1, 1, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+        workers.update(optimizers, 0.0)
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        workers.update(optimizers, 0.25)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    adamw, *muon = ({g["lr"] for g in o.param_groups} for o in optimizers)
+    assert adamw == {0.25 * run.training.learning_rate}
+    assert all(rates == {0.25 * run.training.muon_learning_rate} for rates in muon)
+
+
+def test_clipping_shortens_long_gradients_only() -> None:
+    run, model, batches = micro_batched(1)
+    with Workers(1, 1, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+    norm = train_module.clip(model, None)
+    assert train_module.clip(model, 2 * norm) == pytest.approx(norm)
+    assert train_module.clip(model, norm / 2) == pytest.approx(norm)
+    assert train_module.clip(model, None) == pytest.approx(norm / 2, rel=1e-4)

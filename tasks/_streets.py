@@ -1,6 +1,7 @@
 """Street maps as tables of exits: at most one exit per intersection and compass direction.
 
-NumPy and SciPy only; osmnx is imported only to read GraphML, OSM XML or a place (_street_files.py).
+NumPy alone on import. SciPy is imported where graphs are searched, and osmnx only to read GraphML,
+OSM XML or a place (_street_files.py).
 """
 
 import hashlib
@@ -8,12 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, dijkstra
 
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 from nextlat_bench.tasks._street_files import (
@@ -24,6 +23,9 @@ from nextlat_bench.tasks._street_files import (
     read_edges,
     read_graph,
 )
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["DIRECTIONS", "StreetMap", "direction_of"]
 
@@ -201,6 +203,9 @@ class StreetMap:
         exits = (neighbour >= 0) & keep[neighbour] & keep[:, None]
         u, k = np.nonzero(exits)
         v = neighbour[u, k]
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import connected_components
+
         graph = csr_array((np.ones(len(u)), (u, v)), shape=(len(keep), len(keep)))
         label = connected_components(graph, connection="strong")[1]
         size = np.bincount(label[keep], minlength=len(keep))
@@ -250,6 +255,8 @@ class StreetMap:
 
     def graph(self, weights: FloatArray | None = None) -> "csr_array[np.float64, tuple[int, int]]":
         """(N, N) sparse matrix of the exits, weighted by `weights` (num_edges,) in table order."""
+        from scipy.sparse import csr_array
+
         u, k = np.nonzero(self.exits)
         values = np.asarray(self.length[u, k] if weights is None else weights, np.float64)
         shape = (self.num_nodes, self.num_nodes)
@@ -257,6 +264,8 @@ class StreetMap:
 
     @cached_property
     def _hops(self) -> IntArray:
+        from scipy.sparse.csgraph import dijkstra
+
         def compute() -> IntArray:
             graph = self.graph(np.ones(self.num_edges))
             hops = np.empty((self.num_nodes, self.num_nodes), np.int16)
@@ -271,6 +280,8 @@ class StreetMap:
     def _shortest_turns(self) -> IntArray:
         if not self.has_lengths:
             raise ValueError(f"{self.source}: the map has no lengths, so no shortest paths")
+
+        from scipy.sparse.csgraph import dijkstra
 
         def compute() -> IntArray:
             backward = self.graph().T.tocsr()

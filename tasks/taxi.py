@@ -25,7 +25,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.csgraph import dijkstra
 
 from nextlat_bench.tasks._core import (
     SPLITS,
@@ -223,6 +222,8 @@ class Taxi(Task):
         self, origin: IntArray, destination: IntArray, rng: np.random.Generator
     ) -> tuple[IntArray, BoolArray]:
         """Shortest paths again, each under its own weights Gamma(metres, 1)."""
+        from scipy.sparse.csgraph import dijkstra
+
         streets = self.map
         metres = streets.length[streets.exits]
         turns = np.full((len(origin), self.max_nodes - 1), -1, np.int8)

@@ -67,7 +67,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, precisio
     run = tiny(f"training.precision={precision}")
     whole = trained(run, tmp_path / "whole")
     folder = RunDir.prepare(tmp_path / "parts", run)
-    for step in (5, 13):
+    for step in (5, 10):  # the second logs a row that no checkpoint covers
         with pytest.raises(StopTrainingError):
             train(run, folder, device="cpu", progress=stop_at(step), seconds_between_checkpoints=0)
     train(run, folder, device="cpu", seconds_between_checkpoints=0)

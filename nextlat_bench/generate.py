@@ -54,12 +54,13 @@ def continue_sessions(
         if t + 1 == max_new or not going.any():
             break
         if worth_dropping(going):
-            session, rows, tokens = (
-                session.select(np.flatnonzero(going)),
-                rows[going],
-                tokens[going],
+            left = np.flatnonzero(going)
+            session, rows, tokens, going = (
+                session.select(left),
+                rows[left],
+                tokens[left],
+                going[left],
             )
-            going = going[going]
         session.advance(tokens)
     return out
 

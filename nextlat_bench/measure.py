@@ -80,10 +80,8 @@ def measure(
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
         parameters = registry.to_json(probe)["parameters"]
-        done = any(
-            (r.probe, r.probe_parameters) == (probe.name, as_read_back(parameters)) for r in records
-        )
-        if done:
+        wanted = probe.name, json.loads(json.dumps(parameters))  # tuples come back as lists
+        if any((r.probe, r.probe_parameters) == wanted for r in records):
             continue
         if progress:
             progress(Measured(probe.name, index, len(probes)))
@@ -94,10 +92,6 @@ def measure(
     if progress:
         progress(Measured(None, len(probes), len(probes)))
     return records
-
-
-def as_read_back(parameters: dict[str, Any]) -> Any:
-    return json.loads(json.dumps(parameters))
 
 
 def rows(

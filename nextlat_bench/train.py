@@ -22,7 +22,7 @@ from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
 from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.run import Run, Training
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, to_bytes
+from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
 
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
@@ -321,7 +321,7 @@ def settle_provenance(run: Run, run_dir: RunDir, device: str, resumed: bool) -> 
     if precision == "auto":
         precision = "bf16" if native else "fp32"
     if resumed:
-        begun = json.loads(run_dir.provenance.read_text())
+        begun = read_json(run_dir.provenance)
         if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
             raise RunDirError(
                 f"{run_dir.path} was begun in bf16, which {device} here lacks: "

@@ -50,8 +50,7 @@ class Model(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        generated = run.task.max_length + run.task.max_new_tokens
-        length = max(run.training.row_length or 0, generated)
+        length = max(run.training.row_length or 0, run.task.longest)
         self.decoder = Decoder(run.decoder, len(run.task.vocab), length)
         self.extra: nn.Module = run.objective.init(run.decoder)
 

@@ -23,6 +23,8 @@ __all__ = [
     "World",
     "block_rng",
     "check_field",
+    "check_range",
+    "is_int",
 ]
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -39,6 +41,19 @@ def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
         raise ValueError(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}")
 
 
+def is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_range(split: Split, start: int, n: int) -> None:
+    """Raises a ValueError unless start..start+n can be examples of a split."""
+    if split not in SPLITS:
+        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+    for name, value in (("start", start), ("n", n)):
+        if not is_int(value) or value < 0:
+            raise ValueError(f"{name} = {value!r}: expected an integer >= 0")
+
+
 def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
     """The generator of one block of one split: random access, no stream shared, no seed + i."""
     if split not in SPLITS:
@@ -48,7 +63,8 @@ def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Token id <-> readable token. `pad` fills, `end` closes a sequence (None: no such token)."""
+    """Token id <-> readable token. `pad` fills (-1: nothing ever does), `end` closes a sequence
+    (None: no such token)."""
 
     tokens: tuple[str, ...]
     pad: int
@@ -169,6 +185,38 @@ class Task(ABC):
     def world(self) -> World | None:
         """The world behind the task; None where there is none."""
         return None
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that a subject is ever asked to read, in tokens."""
+        return self.max_length + self.max_new_tokens
+
+    @property
+    def parallel(self) -> bool:
+        """Are the answers read off all positions at once, and none of them fed back (A5's tags)?
+
+        `prompts` are then whole sequences, and a completion holds the answers in order.
+        """
+        return False
+
+    def answers(self, tokens: IntArray) -> IntArray | None:
+        """(n, L) sequences -> (n, L) the right answer at each position, -1 where there is none.
+
+        Only a parallel task has them: elsewhere the tokens themselves are the answers.
+        """
+        return None
+
+    def of_length(self, split: Split, start: int, n: int, length: int) -> Batch | None:
+        """As `sample`, but `length` tokens long; None where the length is not free."""
+        return None
+
+    def scores(self, prompts: IntArray, completions: IntArray) -> dict[str, FloatArray]:
+        """Named shares, (n,) each, of what is right in completions; "answer" is `check`'s."""
+        return {"answer": self.check(prompts, completions).astype(np.float64)}
+
+    def kinds(self, prompts: IntArray) -> npt.NDArray[np.str_]:
+        """(n, P) -> (n,): the named part of the split that each prompt is of; "" if undivided."""
+        return np.full(len(prompts), "")
 
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values, in order."""

@@ -37,14 +37,16 @@ from nextlat_bench.tasks._core import (
     World,
     block_rng,
     check_field,
+    check_range,
+    is_int,
 )
+from nextlat_bench.tasks._draws import fill, split_by_hash
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
 
 __all__ = ["StreetMap", "Taxi", "TaxiWorld"]
 
 Generator = Literal["random", "shortest", "noisy"]
 BLOCK = 1024  # examples drawn together
-MAX_CANDIDATES = 8192  # drawn at once; bounds the memory of a rare split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class Taxi(Task):
         counts = {"min_nodes": 2, "max_nodes": 2, "max_path": 2, "max_new": 1, "seed": 0}
         for name, least in counts.items():
             value = getattr(self, name)
-            valid = _is_int(value) and least <= value < 2**32
+            valid = is_int(value) and least <= value < 2**32
             check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
             object.__setattr__(self, name, int(value))
         fits = self.max_nodes >= self.min_nodes
@@ -88,7 +90,7 @@ class Taxi(Task):
         known = self.generator in get_args(Generator)
         check_field(self, "generator", known, f"one of {', '.join(get_args(Generator))}")
         if self.radius is not None:
-            is_number = _is_int(self.radius) or isinstance(self.radius, float)
+            is_number = is_int(self.radius) or isinstance(self.radius, float)
             metres = is_number and 0 < self.radius < np.inf
             check_field(self, "radius", metres, "metres above 0, or None")
             object.__setattr__(self, "radius", float(self.radius))
@@ -124,7 +126,7 @@ class Taxi(Task):
 
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Walks start..start+n of a split, padded to max_length. Random access."""
-        _check_range(split, start, n)
+        check_range(split, start, n)
         rows = [
             _block(self, split, block)[0][max(0, start - block * BLOCK) : start + n - block * BLOCK]
             for block in range(start // BLOCK, -(-(start + n) // BLOCK))
@@ -143,17 +145,12 @@ class Taxi(Task):
     def split_of(self, origins: IntArray, destinations: IntArray) -> IntArray:
         """(n,), (n,) -> (n,): each pair's index in SPLITS, by a hash of the pair and the seed."""
         high, low = np.asarray(origins, np.uint64), np.asarray(destinations, np.uint64)
-        pair = (high << np.uint64(32)) | low
-        salt = _splitmix64(np.array([self.seed], np.uint64))
-        uniform = (_splitmix64(pair ^ salt) >> np.uint64(11)) * 2.0**-53
-        held = (uniform < self.heldout).astype(np.int8) + (uniform < 2 * self.heldout)
-        train, validation, test = (SPLITS.index(split) for split in ("train", "validation", "test"))
-        return np.array([train, validation, test])[held]
+        return split_by_hash((high << np.uint64(32)) | low, self.seed, self.heldout)
 
     def prompts(self, split: Split, start: int, n: int) -> IntArray:
         """(<= n, 2): the split's pairs of different intersections less than max_path turns apart,
         in a fixed random order."""
-        _check_range(split, start, n)
+        check_range(split, start, n)
         pairs = _pairs(self, split)[start : start + n].astype(np.int64)
         return np.stack(np.divmod(pairs, self.map.num_nodes), axis=1).astype(np.int32)
 
@@ -247,18 +244,13 @@ def _block(task: Taxi, split: Split, block: int) -> tuple[IntArray, float]:
     """(BLOCK, max_length) tokens of a block of a split, and the share of walks rejected for it."""
     rng = block_rng(task.seed, split, block)
     share = 1 - 2 * task.heldout if split == "train" else task.heldout
-    accepted: list[tuple[IntArray, ...]] = []
-    drawn = kept = 0
-    while kept < BLOCK:
-        n = min(MAX_CANDIDATES, int(1.1 * (BLOCK - kept) / share) + 8)
-        accepted.append(task._candidates(split, n, rng))
-        drawn, kept = drawn + n, kept + len(accepted[-1][0])
-        if kept == 0 and drawn > 1000 / share:
-            raise ValueError(
-                f"no {split} walk among {drawn:,} drawn: {task.map.source} with "
-                f"{task.map.num_nodes} intersections has too few pairs for heldout = {task.heldout}"
-            )
-    parts = [np.concatenate(part)[:BLOCK] for part in zip(*accepted, strict=True)]
+    parts, rejected = fill(
+        BLOCK,
+        1 - 2 * task.heldout if split == "train" else task.heldout,
+        lambda n: task._candidates(split, n, rng),
+        f"no {split} walk of {task.map.source} with {task.map.num_nodes} intersections: "
+        f"too few pairs for heldout = {task.heldout}",
+    )
     origin, destination, turns = parts
     num_nodes, pad = task.map.num_nodes, task.vocab.pad
     tokens = np.full((BLOCK, task.max_length), pad, np.int32)
@@ -266,7 +258,7 @@ def _block(task: Taxi, split: Split, block: int) -> tuple[IntArray, float]:
     tokens[:, 2:-1] = np.where(turns >= 0, turns + np.int32(num_nodes), pad)
     tokens[np.arange(BLOCK), 2 + (turns >= 0).sum(axis=1)] = num_nodes + 8
     tokens.setflags(write=False)
-    return tokens, 1 - kept / drawn
+    return tokens, rejected
 
 
 @lru_cache(maxsize=4)
@@ -345,7 +337,7 @@ class TaxiWorld(World):
 
     def histories(self, states: IntArray, length: int, rng: np.random.Generator) -> IntArray:
         """Uniform walks backwards: each step takes one of the streets that lead here."""
-        if not _is_int(length) or length < 0:
+        if not is_int(length) or length < 0:
             raise ValueError(f"length = {length!r}: expected an integer >= 0")
         node, destination = self.node(states), self.destination(states)
         num_nodes, (starts, source, turn) = self.streets.num_nodes, self._incoming
@@ -378,23 +370,3 @@ class TaxiWorld(World):
         hops = self.streets.hops()[node, destination].astype(np.int64)
         reachable = (node >= 0) & (hops >= 0)
         return np.where(self.at_goal(states), 0, np.where(reachable, hops + 1, -1))
-
-
-def _splitmix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Steele, Lea and Flood 2014: a bijection of 64 bits that leaves no pattern; wraps around."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_range(split: Split, start: int, n: int) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
-    for name, value in (("start", start), ("n", n)):
-        if not _is_int(value) or value < 0:
-            raise ValueError(f"{name} = {value!r}: expected an integer >= 0")

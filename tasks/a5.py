@@ -1,0 +1,157 @@
+"""A5 word problem: the running product of a word over a finite group.
+
+Merrill, Petty and Sabharwal 2024 (arXiv 2404.08819); NextLat, section 5.2 and Appendix F.5. At
+each position of a word g1 g2 ... the answer is the element g1 * g2 * ... * gt: a tag at the same
+position, no shift and no end token. Products are read from left to right: first g1, then g2.
+
+    tokens   (132)  (12)(45)  (142)  ...       uniform over the group
+    targets  (132)  (1 3)...  ...              their running product
+
+A5 is not solvable, so that no fixed number of layers suffices for every length (NC1-complete,
+Barrington 1989); S3, S4, A4, A4 x Z5 and the cyclic Z60 are solvable controls, S5 is another
+unsolvable one.
+
+>>> task = A5(group="S3", length=4)
+>>> batch = task.sample(split="train", start=0, n=2)
+>>> print(task.text(batch.tokens[0]))
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from nextlat_bench.tasks._core import (
+    SPLITS,
+    Batch,
+    BoolArray,
+    IntArray,
+    Split,
+    Vocabulary,
+    block_rng,
+    check_field,
+    is_int,
+)
+from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
+from nextlat_bench.tasks._groups import GROUPS, element_names, multiplication_table
+
+__all__ = ["A5"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class A5(DrawnTask):
+    """Words over a finite group and their running products. An invalid field is a ValueError.
+
+    group: A5, S5, S4, A4, S3, Z60 or A4xZ5.
+    length: elements of a word, in training.
+    test_length: elements of the longest word that a probe reads.
+    num_train: size of a fixed training set; None: fresh words for ever.
+    heldout: share of the words in the validation and again in the test split, by a hash of their
+        first `length` elements: no held-out word, however long, begins with a training word.
+    """
+
+    name: ClassVar[str] = "a5"
+
+    group: str = "A5"
+    length: int = 12
+    test_length: int = 36
+    num_train: int | None = None
+    heldout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_field(self, "group", self.group in GROUPS, f"one of {', '.join(GROUPS)}")
+        for name, least in {"length": 1, "test_length": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            valid = is_int(value) and least <= value < 2**32
+            check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
+            object.__setattr__(self, name, int(value))
+        fits = self.test_length >= self.length
+        check_field(self, "test_length", fits, f"at least length = {self.length}")
+        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
+        check_field(self, "num_train", valid, "an integer of at least 1, or None")
+        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
+        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+
+    @cached_property
+    def table(self) -> IntArray:
+        """(order, order): the product of two elements."""
+        return multiplication_table(self.group)
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The elements alone, in cycle notation; the identity is number 0."""
+        return Vocabulary(element_names(self.group), pad=-1)
+
+    @property
+    def max_length(self) -> int:
+        return self.length
+
+    @property
+    def max_new_tokens(self) -> int:
+        return 0
+
+    @property
+    def longest(self) -> int:
+        return self.test_length
+
+    @property
+    def parallel(self) -> bool:
+        return True
+
+    def sample(self, split: Split, start: int, n: int) -> Batch:
+        """Words start..start+n of a split and their running products. Random access."""
+        return self._batch(self.drawn(split, start, n))
+
+    def of_length(self, split: Split, start: int, n: int, length: int) -> Batch:
+        """The first `length` elements of held-out words; they have `test_length`."""
+        most = self.length if split == "train" else self.test_length
+        if not is_int(length) or not 1 <= length <= most:
+            raise ValueError(f"length = {length!r}: {split} words have 1 to {most} elements")
+        return self._batch(self.drawn(split, start, n)[:, :length])
+
+    def _batch(self, tokens: IntArray) -> Batch:
+        return Batch.of_sequences(tokens, self.answers(tokens), self.vocab.pad)
+
+    def answers(self, tokens: IntArray) -> IntArray:
+        """(n, L) -> (n, L): the running products."""
+        tokens = np.asarray(tokens)
+        out = np.empty_like(tokens)
+        product = np.zeros(len(tokens), np.int64)
+        for t, element in enumerate(tokens.T):
+            out[:, t] = product = self.table[product, element]
+        return out
+
+    def prompts(self, split: Split, start: int, n: int) -> IntArray:
+        """(n, length) words."""
+        return self.sample(split, start, n).tokens
+
+    def text(self, tokens: IntArray) -> str:
+        """The word, and its product after `=`."""
+        product = self.vocab.tokens[self.answers(tokens[None])[0, -1]]
+        return f"{' * '.join(self.vocab.decode(tokens))} = {product}"
+
+    def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
+        """Every running product right."""
+        return np.asarray((self.answers(prompts) == completions).all(axis=1))
+
+    def draw(self, split: Split, block: int) -> tuple[IntArray, float]:
+        rng = block_rng(self.seed, split, block)
+        length = self.length if split == "train" else self.test_length
+        own = SPLITS.index(split)
+
+        def candidates(n: int) -> tuple[IntArray]:
+            words = rng.integers(len(self.vocab), size=(n, length), dtype=np.int32)
+            of = split_by_hash(row_hash(words[:, : self.length]), self.seed, self.heldout)
+            return (words[of == own],)
+
+        share = 1 - 2 * self.heldout if split == "train" else self.heldout
+        (words,), rejected = fill(
+            BLOCK,
+            share,
+            candidates,
+            f"no {split} word of length {self.length} over {self.group}: too few words for "
+            f"heldout = {self.heldout}",
+        )
+        return words, rejected

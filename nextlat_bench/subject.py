@@ -369,5 +369,12 @@ KNOWN["wrong_map"] = _wrong_map
 
 
 def known_subject(name: str, task: Task) -> Subject:
-    """A subject with known answers; an unknown name, or a task without a world, is a ValueError."""
+    """A subject with known answers; an unknown name, or a task without a world, is a ValueError.
+
+    A parallel task has subjects of its own: those of nextlat_bench.taggers.
+    """
+    if task.parallel:
+        from nextlat_bench.taggers import known_tagger  # it imports this module
+
+        return known_tagger(name, task)
     return KNOWN[check_name("subject", name, list(KNOWN))](task)

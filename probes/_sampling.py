@@ -8,7 +8,7 @@ import numpy as np
 from nextlat_bench.generate import choose, worth_dropping
 from nextlat_bench.probes._core import Measurement, NotApplicable
 from nextlat_bench.report.statistics import normal_interval, wilson_interval
-from nextlat_bench.subject import Session
+from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
 
 __all__ = [
@@ -26,10 +26,12 @@ __all__ = [
     "share",
     "share_measurement",
     "skipped",
+    "top1",
     "world_of",
 ]
 
 MAX_ROWS = 1024  # sequences that a subject reads at once
+MAX_FLOATS = 2**25  # of the log-probabilities that are held at once
 REDRAWS = 10  # of a history that came out equal to its partner
 
 
@@ -46,6 +48,15 @@ def end_of(task: Task) -> int:
     if task.vocab.end is None:
         raise NotApplicable(f"the sequences of the task {task.name} have no end token")
     return task.vocab.end
+
+
+def top1(subject: Subject, tokens: IntArray) -> IntArray:
+    """(n, T) -> (n, T): the likeliest token read off each position, few rows at a time."""
+    rows = max(1, min(MAX_ROWS, MAX_FLOATS // max(1, tokens.shape[1] * subject.vocab_size)))
+    out = np.empty(tokens.shape, dtype=np.int64)
+    for i in range(0, len(tokens), rows):
+        out[i : i + rows] = subject.log_probs(tokens[i : i + rows]).argmax(axis=2)
+    return out
 
 
 def replay(world: World, states: IntArray, tokens: IntArray) -> IntArray:

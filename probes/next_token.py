@@ -11,13 +11,11 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import MAX_ROWS, is_legal, replay, share_measurement, world_of
+from nextlat_bench.probes._sampling import is_legal, replay, share_measurement, top1, world_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_field
 
 __all__ = ["NextToken", "legal_top1"]
-
-MAX_FLOATS = 2**25  # of the log-probabilities that are held at once
 
 
 def legal_top1(
@@ -72,16 +70,10 @@ class NextToken(Probe):
     ) -> Iterator[Measurement]:
         world = world_of(task)
         prompt_length = task.prompts("test", 0, 1).shape[1]
-        rows = max(1, min(MAX_ROWS, MAX_FLOATS // (task.max_length * len(task.vocab))))
-        hits, counts = [], []
-        for start in range(0, self.num_sequences, rows):
-            batch = task.sample("test", start, min(rows, self.num_sequences - start))
-            scored = batch.targets >= 0
-            scored[:, : prompt_length - 1] = False
-            best = subject.log_probs(batch.tokens).argmax(axis=2)
-            right = legal_top1(world, batch.tokens, prompt_length, best, scored)
-            hits.append(right.sum(axis=1))
-            counts.append(scored.sum(axis=1))
-        missing = self.num_sequences - sum(map(len, counts))
-        why = Counter({"beyond the split": missing})
-        yield share_measurement("legal_top1", np.concatenate(hits), np.concatenate(counts), why)
+        batch = task.sample("test", 0, self.num_sequences)
+        scored = batch.targets >= 0
+        scored[:, : prompt_length - 1] = False
+        best = top1(subject, batch.tokens)
+        right = legal_top1(world, batch.tokens, prompt_length, best, scored)
+        why = Counter({"beyond the split": self.num_sequences - len(batch)})
+        yield share_measurement("legal_top1", right.sum(axis=1), scored.sum(axis=1), why)

@@ -102,7 +102,7 @@ class A5(DrawnTask):
 
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Words start..start+n of a split and their running products. Random access."""
-        return self._batch(self.drawn(split, start, n))
+        return self._batch(self.drawn(split, start, n)[:, : self.length])
 
     def of_length(self, split: Split, start: int, n: int, length: int) -> Batch:
         """The first `length` elements of held-out words; they have `test_length`."""

@@ -65,7 +65,7 @@ def test_known_answers(measured, known, table, positions):
 
 
 def test_chunks_do_not_matter(taxi, known, measured, monkeypatch):
-    monkeypatch.setattr(next_token, "MAX_FLOATS", 60_000)  # nine walks at a time
+    monkeypatch.setattr(_sampling, "MAX_FLOATS", 60_000)  # nine walks at a time
     (row,) = PROBE.measure(known["forgetful"], taxi, np.random.default_rng(0))
     assert row == measured(PROBE, "forgetful")["legal_top1", ""]
 

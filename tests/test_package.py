@@ -27,6 +27,7 @@ LAYERS = [
         "train",
         "generate",
         "subject",
+        "taggers",
         "trained",
     },
     {"probes"},

@@ -1,0 +1,93 @@
+"""Whole answers: does a subject complete held-out prompts rightly, to the last token?
+
+NextLat (Teoh et al. 2025, arXiv 2511.05963), section 5 and Appendix F, samples at temperature 1.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nextlat_bench.generate import generate
+from nextlat_bench.probes._core import Measurement, Metric, Probe
+from nextlat_bench.probes._sampling import MAX_ROWS, end_of, share_measurement, top1
+from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import IntArray, Task, check_field, is_int
+
+__all__ = ["Accuracy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(Probe):
+    """Held-out prompts are completed, greedily and, if `sampled`, once more at temperature 1, and
+    the task's exact checker says which completions are right. Where the answers are read in
+    parallel nothing is generated: a completion is the top-1 token at each position that has one.
+
+    Conditions: "decode=greedy", "decode=sampled" or "decode=parallel"; then ",score=NAME" for each
+    of the task's scores but the answer itself, the headline; then ",kind=KIND" for each part of a
+    divided test split. Wilson's interval for what is right or wrong; for a score that is a share of
+    each completion, the normal one of its mean, cut off at 0 and 1.
+    """
+
+    num_trials: int = 1_000
+    sampled: bool = True
+
+    name: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("accuracy", True, "share", "completions that are right"),
+    )
+    requires: ClassVar[frozenset[str]] = frozenset()
+    catches: ClassVar[tuple[str, ...]] = (
+        "uniform",
+        "accept_everything",
+        "always_end",
+        "legal_walker",
+        "forgetful",
+        "history_hash",
+        "wrong_map",
+        "clever_hans",
+    )
+    misses: ClassVar[tuple[str, ...]] = ("window", "drifting")
+
+    def __post_init__(self) -> None:
+        valid = is_int(self.num_trials) and self.num_trials > 0
+        check_field(self, "num_trials", valid, "a positive integer")
+        check_field(self, "sampled", isinstance(self.sampled, bool), "True or False")
+
+    def measure(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        prompts = task.prompts("test", 0, self.num_trials)
+        kinds = task.kinds(prompts)
+        why = Counter({"beyond the split": self.num_trials - len(prompts)})
+        for decode, completions in self.completions(subject, task, prompts, rng):
+            for name, values in task.scores(prompts, completions).items():
+                counts = None if np.isin(values, (0, 1)).all() else np.ones(len(values))
+                for kind in np.unique(kinds):
+                    here = kinds == kind
+                    facts = {"decode": decode, "score": name, "kind": str(kind)}
+                    if name == "answer":
+                        del facts["score"]
+                    yield share_measurement(
+                        "accuracy",
+                        values[here],
+                        None if counts is None else counts[here],
+                        why,
+                        ",".join(f"{key}={value}" for key, value in facts.items() if value),
+                    )
+
+    def completions(
+        self, subject: Subject, task: Task, prompts: IntArray, rng: np.random.Generator
+    ) -> Iterator[tuple[str, IntArray]]:
+        """(n, P) prompts -> the name of each decoding, and its (n, C) completions."""
+        answers = task.answers(prompts)
+        if task.parallel:
+            assert answers is not None
+            yield "parallel", top1(subject, prompts)[answers >= 0].reshape(len(prompts), -1)
+            return
+        end, pad, most = end_of(task), task.vocab.pad, task.max_new_tokens
+        yield "greedy", generate(subject, prompts, most, end, pad, batch=MAX_ROWS)
+        if self.sampled:
+            yield "sampled", generate(subject, prompts, most, end, pad, rng, batch=MAX_ROWS)

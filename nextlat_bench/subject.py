@@ -19,6 +19,7 @@ __all__ = [
     "KNOWN",
     "AcceptEverything",
     "AlwaysEnd",
+    "CleverHans",
     "Forgetful",
     "HistoryHash",
     "LatentDynamics",
@@ -332,6 +333,23 @@ class WrongMap(Oracle):
         super().__init__(task, world)
 
 
+class CleverHans(Oracle):
+    """Does not look ahead: takes any arm of a star, all alike, and follows the one it took.
+
+    Bachmann and Nagarajan 2024. Fed the right path, it is wrong at the branch alone.
+    """
+
+    name = "clever_hans"
+    nudge = 0.0
+
+    def __init__(self, task: Task) -> None:
+        from nextlat_bench.tasks.path_star import PathStar, PathStarWorld
+
+        if not isinstance(task, PathStar):
+            raise ValueError(f"no branch is known of the task {task.name}, but of path_star")
+        super().__init__(task, task.world() and PathStarWorld(task, any_arm=True))
+
+
 def _answers(task: Task, num_sequences: int = 4096) -> BoolArray:
     """(V,): which tokens are ever an answer?"""
     return np.isin(np.arange(len(task.vocab)), task.sample("train", 0, num_sequences).targets)
@@ -363,6 +381,7 @@ _SUBJECTS: tuple[Any, ...] = (
     Forgetful,
     HistoryHash,
     NoisyState,
+    CleverHans,
 )
 KNOWN: dict[str, Callable[[Task], Subject]] = {s.name: s for s in _SUBJECTS}
 KNOWN["wrong_map"] = _wrong_map

@@ -42,12 +42,14 @@ def swiglu_width(width: int) -> int:
 
 class KeyValueCache:
     """Keys and values of what n sequences have read: (n, H, capacity, D/H) buffers a layer, which
-    double when they are full, so that reading one more token copies none of the others."""
+    double when they are full, so that reading one more token copies none of the others. A recurrent
+    network keeps its `state` here instead."""
 
     def __init__(self) -> None:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self.lengths: list[int] = []  # of each layer
+        self.state: Tensor | None = None  # (layers, n, D)
 
     @property
     def length(self) -> int:
@@ -75,6 +77,7 @@ class KeyValueCache:
         chosen.lengths = list(self.lengths)
         chosen.keys = [k[:, :, : self.length][rows] for k in self.keys]
         chosen.values = [v[:, :, : self.length][rows] for v in self.values]
+        chosen.state = None if self.state is None else self.state[:, rows]
         return chosen
 
 

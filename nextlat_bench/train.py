@@ -51,8 +51,9 @@ class Model(nn.Module):
     def __init__(self, run: Run) -> None:
         super().__init__()
         length = max(run.training.row_length or 0, run.task.longest)
-        self.decoder = Decoder(run.decoder, len(run.task.vocab), length)
-        self.extra: nn.Module = run.objective.init(run.decoder)
+        vocab, objective = run.task.vocab, run.objective
+        self.decoder: Decoder = objective.decoder(run.decoder, len(vocab), length)
+        self.extra: nn.Module = objective.init(run.decoder, vocab.end)
 
 
 def build(run: Run) -> Model:

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from nextlat_bench import registry
 from nextlat_bench import train as train_module
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.presets import taxi as preset
@@ -132,7 +133,7 @@ def test_micro_batches_side_by_side_equal_one_after_another(tmp_path: Path) -> N
     assert side_by_side.model.read_bytes() == one_by_one.model.read_bytes()
 
 
-@pytest.mark.parametrize("objective", ["gpt", "mtp", "jtp", "nextlat"])
+@pytest.mark.parametrize("objective", registry.names("objectives"))
 def test_loss_falls(tmp_path: Path, objective: str) -> None:
     run = tiny("training.steps=60", "training.warmup_steps=5", objective=objective)
     rows = trained(run, tmp_path).metric_rows()

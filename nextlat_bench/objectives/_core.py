@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, KeyValueCache
 from nextlat_bench.run import DecoderConfig, is_count, is_number
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.tasks._core import Task, check_field
 
 __all__ = [
     "Losses",
@@ -36,8 +36,19 @@ class Objective(ABC):
 
     name: ClassVar[str]
 
-    def init(self, config: DecoderConfig) -> nn.Module:
-        """Extra modules beside the decoder; none by default."""
+    def check_task(self, task: Task) -> None:
+        """Raises a ValueError that says why, if this objective cannot be trained on the task."""
+        return
+
+    def decoder(self, config: DecoderConfig, vocab_size: int, max_length: int) -> Decoder:
+        """The decoder that is trained; an objective may do without parts of it."""
+        return Decoder(config, vocab_size, max_length)
+
+    def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
+        """Extra modules beside the decoder; none by default.
+
+        end: the token that closes the task's sequences, if one does.
+        """
         return nn.Module()
 
     @abstractmethod

@@ -62,7 +62,7 @@ class JTP(MultiToken):
 
     name: ClassVar[str] = "jtp"
 
-    def init(self, config: DecoderConfig) -> nn.Module:
+    def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return PlanningHead(config, self.horizon)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:

@@ -40,7 +40,7 @@ class MTP(MultiToken):
 
     name: ClassVar[str] = "mtp"
 
-    def init(self, config: DecoderConfig) -> nn.Module:
+    def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return Heads(config, self.horizon)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:

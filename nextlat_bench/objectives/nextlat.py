@@ -67,7 +67,7 @@ class NextLat(Objective):
         valid = self.dynamics_width is None or is_count(self.dynamics_width)
         check_field(self, "dynamics_width", valid, "a whole number of at least 1, or none")
 
-    def init(self, config: DecoderConfig) -> nn.Module:
+    def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return LatentDynamics(config.width, self.dynamics_width or config.width)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:

@@ -1,0 +1,137 @@
+"""BST: a prefix and a suffix predict the token after the one and the token before the other.
+
+Source: Hu et al. 2025 (arXiv 2410.23506). f[t] is the decoder's hidden state after x[1..t], b[j]
+that of a second, backward encoder after x[T..j], read from right to left. For t < j of a document:
+
+    z = [f[t]; b[j]]      [p; q] = RMSNorm(z + SwiGLU(z))      p -> x[t+1],    q -> x[j-1]
+    L = (CE_p + CE_q) / 2                                      both by the shared output head
+
+The pairs are all with j >= t + 2, so that neither answer stands in the pair itself, and, for
+closing to be learnt, (T-1, T). To be comparable with the other objectives, only scored tokens are
+ever predicted: CE_p is the mean over pairs whose x[t+1] is scored, CE_q over those of them whose
+x[j-1] is scored too. So each prefix holds at least the prompt, and pairs grow with the square of
+the completion alone. None is sampled: at the paper's sizes, smaller micro-batches save memory.
+
+Inference pairs the prefix with the backward encoding of an end token alone, and reads p.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from nextlat_bench import kernels
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import Attended, Block, Decoder, RMSNorm, initialise, swiglu_width
+from nextlat_bench.objectives._core import Losses, Objective, ahead_loss
+from nextlat_bench.run import DecoderConfig
+from nextlat_bench.tasks._core import Task
+
+__all__ = ["BST"]
+
+
+class Beliefs(nn.Module):
+    """The backward encoder, and the MLP that joins its states with the decoder's."""
+
+    def __init__(self, config: DecoderConfig, end: int) -> None:
+        super().__init__()
+        self.end = end
+        both = 2 * config.width
+        inner = swiglu_width(both)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width)
+        self.gate_up = nn.Linear(both, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, both, bias=False)
+        self.joint_norm = RMSNorm(both)
+        initialise(self)
+        if config.zero_init_residual:
+            for block in self.blocks:
+                cast(Block, block).zero_residual()
+
+    def encode(self, embedded: Tensor, attended: Attended) -> Tensor:
+        """(B, T, D) embeddings of suffixes, last token first -> (B, T, D) backward states."""
+        for block in self.blocks:
+            embedded = block(embedded, attended)
+        return cast(Tensor, self.norm(embedded))
+
+    def forward(self, f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., D), (..., D) -> what the head reads for the next and for the previous token."""
+        z = torch.cat([f, b], dim=-1)
+        z = self.joint_norm(z + self.down(kernels.swiglu(self.gate_up(z))))
+        p, q = z.chunk(2, dim=-1)
+        return p, q
+
+
+@dataclass(frozen=True, kw_only=True)
+class BST(Objective):
+    """Belief state transformer; no parameters. The backward encoder is as deep as the decoder."""
+
+    name: ClassVar[str] = "bst"
+
+    def check_task(self, task: Task) -> None:
+        if task.vocab.end is None:
+            raise ValueError(
+                f"bst needs sequences that close with an end token; {task.name}'s have none: "
+                "choose another objective"
+            )
+        if task.parallel:
+            raise ValueError(
+                f"bst predicts next and previous tokens; {task.name} asks for a tag of each "
+                "token: choose another objective"
+            )
+
+    def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
+        if end is None:
+            raise ValueError("end = None: bst needs the token that closes the task's sequences")
+        return Beliefs(config, end)
+
+    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
+        beliefs = cast(Beliefs, extra)
+        x, attended = decoder.trunk(*batch.inputs)
+        hidden = decoder.norm(x)
+        # Each document is turned round within its own place: masks and positions stay as they are.
+        mirror, last = mirrored(batch)
+        tokens = batch.tokens.flatten()[mirror].view_as(batch.tokens)
+        backward = beliefs.encode(decoder.embedding(tokens), attended)
+        f, b = hidden.flatten(0, 1), backward.flatten(0, 1)[mirror]
+
+        t, j = pairs(batch.scored, last)
+        p, q = beliefs(f[t], b[j])
+        row = torch.arange(len(t), device=t.device)
+        next_token = ahead_loss(decoder, p, row, t, batch)
+        # x[j-1] is the target of j - 2, also where that is the end of the document before: it has
+        # no target.
+        previous_token = ahead_loss(decoder, q, row, j - 2, batch)
+        parts = {"next_token": next_token.detach(), "previous_token": previous_token.detach()}
+        return Losses((next_token + previous_token) / 2, parts, hidden.detach())
+
+    def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
+        beliefs = cast(Beliefs, extra)
+        end = torch.full((1, 1), beliefs.end, device=hidden.device)
+        b = beliefs.encode(decoder.embedding(end), decoder.attended(1, 0, None, None))
+        p, _ = beliefs(hidden, b.view(-1).expand_as(hidden))
+        return cast(Tensor, decoder.head(p))
+
+
+def mirrored(batch: TensorBatch) -> tuple[Tensor, Tensor]:
+    """For each flat position its mirror image within its document, and the document's last one.
+
+    Padding stays where it is.
+    """
+    used = batch.document.flatten() >= 0
+    here = torch.arange(len(used), device=used.device)
+    first = here - batch.position.flatten()
+    length = torch.bincount(first[used], minlength=len(used))  # by first position
+    last = torch.where(used, first + length[first] - 1, here)
+    return first + last - here, last
+
+
+def pairs(prefixes: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat positions (t, j): for each prefix that ends at t all suffixes from t + 2 on, and for the
+    last but one of a document the last token alone."""
+    begin = torch.minimum(prefixes + 2, last[prefixes])
+    count = last[prefixes] - begin + 1
+    row = torch.arange(len(count), device=count.device).repeat_interleave(count)
+    nth = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    return prefixes[row], begin[row] + nth

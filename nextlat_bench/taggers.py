@@ -11,7 +11,7 @@ import numpy as np
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import FloatArray, IntArray, Task
+from nextlat_bench.tasks._core import FloatArray, IntArray, Task, is_int
 
 __all__ = [
     "Drifting",
@@ -95,13 +95,15 @@ class Window(Tagger):
         super().__init__(task)
         require_free_length(task)
         self.width = task.max_length if width is None else width
+        if not is_int(self.width) or self.width < 1:
+            raise ValueError(f"width = {self.width!r}: expected a positive integer")
 
     def tags(self, tokens: IntArray) -> IntArray:
-        n, width = len(tokens), min(self.width, tokens.shape[1])
+        width = min(self.width, tokens.shape[1])
         first = self.answers(tokens[:, :width])
         windows = np.lib.stride_tricks.sliding_window_view(tokens, width, axis=1)[:, 1:]
         later = self.answers(windows.reshape(-1, width))[:, -1]
-        return np.concatenate((first, later.reshape(n, -1)), axis=1)
+        return np.concatenate((first, later.reshape(windows.shape[:2])), axis=1)
 
 
 class Forgetful(Window):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_maps import DIRECTIONS
+from hand_maps import DIRECTIONS, MAP_SUBJECTS
 
 from nextlat_bench.probes._core import Measurement, Probe
-from nextlat_bench.subject import KNOWN, Subject, known_subject
+from nextlat_bench.subject import Subject, known_subject
 from nextlat_bench.tasks.taxi import Taxi
 
 SEED = 7  # of every measurement
@@ -49,7 +49,7 @@ def streets(taxi: Taxi) -> Streets:
 
 @pytest.fixture(scope="session")
 def known(taxi: Taxi) -> dict[str, Subject]:
-    return {name: known_subject(name, taxi) for name in KNOWN}
+    return {name: known_subject(name, taxi) for name in MAP_SUBJECTS}
 
 
 @pytest.fixture(scope="session")

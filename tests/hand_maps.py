@@ -5,11 +5,13 @@ import math
 import networkx as nx
 import numpy as np
 
+from nextlat_bench.subject import KNOWN
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 N, NE, E, SE, S, SW, W, NW = range(8)
 OVER = -1
+MAP_SUBJECTS = [name for name in KNOWN if name != "clever_hans"]  # the shortcut of a star
 METRE = 180 / math.pi / 6_371_009.0  # degrees on the equator
 
 

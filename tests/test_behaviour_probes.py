@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hand_maps import MAP_SUBJECTS
 
 from nextlat_bench import registry
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.subject import KNOWN
 from nextlat_bench.tasks.taxi import Taxi
 
 SIZES = {
@@ -29,7 +29,7 @@ def test_catches_and_misses(measured, probe):
     Only a subject that does better than the oracle, by its purpose, is neither.
     """
     oracle = measured(probe, "oracle")
-    for name in sorted(set(KNOWN) - {"oracle"}):
+    for name in sorted(set(MAP_SUBJECTS) - {"oracle"}):
         rows = measured(probe, name)
         assert rows.keys() == oracle.keys()
         below = [rows[key].high < oracle[key].low for key in oracle if rows[key].n]
@@ -48,7 +48,7 @@ def test_catches_and_misses(measured, probe):
 @every_probe
 def test_counts_add_up(measured, probe):
     asked = getattr(probe, fields(probe)[0].name)
-    for name in KNOWN:
+    for name in MAP_SUBJECTS:
         for row in measured(probe, name).values():
             assert row.n + row.n_skipped == asked
             assert bool(row.n_skipped) == bool(row.skipped_because)
@@ -71,7 +71,7 @@ def test_the_world_and_the_task_stay_as_they_are(taxi, known, probe):
     nodes = np.arange(taxi.map.num_nodes)
     states = world.start(np.column_stack((nodes, nodes[::-1])))
     before = taxi.map.digest, pickle.dumps(taxi), world.legal(states).tobytes()
-    for name in KNOWN:
+    for name in MAP_SUBJECTS:
         list(few.measure(known[name], taxi, np.random.default_rng(0)))
     assert (taxi.map.digest, pickle.dumps(taxi), world.legal(states).tobytes()) == before
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hand_maps import DIRECTIONS, NE, OVER, SE, E, N, S, W, map_of, turns_of
+from hand_maps import DIRECTIONS, MAP_SUBJECTS, NE, OVER, SE, E, N, S, W, map_of, turns_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from nextlat_bench.probes.map_reconstruction import (
     reconstruct,
 )
 from nextlat_bench.report.statistics import wilson_interval
-from nextlat_bench.subject import KNOWN, Session, Subject
+from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
 PROBE = MapReconstruction(num_trials=300)
@@ -220,7 +220,7 @@ def by_metric(measured, probe, name):
     return {metric: row for (metric, _), row in measured(probe, name).items()}
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", MAP_SUBJECTS)
 @pytest.mark.parametrize("probe", [PROBE, SAMPLED], ids=["greedy", "sampled"])
 def test_known_subjects_against_the_slow_mapper(taxi, known, measured, probe, name):
     """The same tokens, cut into turns by their names and followed in words."""
@@ -254,7 +254,7 @@ def test_known_subjects_against_the_slow_mapper(taxi, known, measured, probe, na
 
 @pytest.mark.parametrize("probe", [PROBE, SAMPLED], ids=["greedy", "sampled"])
 def test_what_the_known_subjects_must_score(measured, probe):
-    rows = {name: by_metric(measured, probe, name) for name in KNOWN}
+    rows = {name: by_metric(measured, probe, name) for name in MAP_SUBJECTS}
     share = {name: row["false_edge_share"] for name, row in rows.items()}
     # never an illegal turn: no false edge, and no sequence cut short
     for name in ("oracle", "shortest_path_oracle", "legal_walker", "history_hash"):
@@ -283,8 +283,8 @@ def test_what_the_known_subjects_must_score(measured, probe):
 @pytest.mark.parametrize("probe", [PROBE], ids=["greedy"])
 def test_catches_and_misses(measured, probe):
     oracle = by_metric(measured, probe, "oracle")
-    assert set(probe.catches) | set(probe.misses) | {"oracle"} == set(KNOWN)
-    for name in set(KNOWN) - {"oracle"}:
+    assert set(probe.catches) | set(probe.misses) | {"oracle"} == set(MAP_SUBJECTS)
+    for name in set(MAP_SUBJECTS) - {"oracle"}:
         rows = by_metric(measured, probe, name)
         above = [
             rows[metric].low > oracle[metric].high
@@ -381,7 +381,7 @@ def test_tasks_without_a_map(known):
 
 def test_the_map_and_the_task_stay_as_they_are(taxi, known):
     before = taxi.map.digest, taxi.prompts("test", 0, 50).tobytes()
-    for name in KNOWN:
+    for name in MAP_SUBJECTS:
         probe = MapReconstruction(num_trials=20, temperature=1.0)
         once, again = (
             list(map(str, probe.measure(known[name], taxi, np.random.default_rng(3))))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_maps import MAP_SUBJECTS
 
 from nextlat_bench import registry
 from nextlat_bench.probes._core import NotApplicable
@@ -17,7 +18,7 @@ from nextlat_bench.probes.rank import (
     spectrum,
     stack,
 )
-from nextlat_bench.subject import KNOWN, Subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Rank(num_positions=3000)
@@ -197,7 +198,7 @@ def test_broken_hidden_states_are_an_error(taxi):
         measure(PROBE, subject, taxi)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", MAP_SUBJECTS)
 def test_subjects_without_hidden_states(taxi, known, name):
     with pytest.raises(NotApplicable, match=f"{name} has no hidden states"):
         measure(PROBE, known[name], taxi)

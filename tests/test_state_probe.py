@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_maps import MAP_SUBJECTS
 
 from nextlat_bench import registry
 from nextlat_bench.probes import state_probe
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.state_probe import StateProbe, linear_predictions, state_labels
-from nextlat_bench.subject import KNOWN, Subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = StateProbe(num_sequences=256)
@@ -270,7 +271,7 @@ def test_broken_hidden_states_are_an_error(taxi, streets):
         measure(subject, taxi)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", MAP_SUBJECTS)
 def test_subjects_without_hidden_states(taxi, known, name):
     with pytest.raises(NotApplicable, match=f"{name} has no hidden states"):
         measure(known[name], taxi)

@@ -9,13 +9,14 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
+from hand_maps import MAP_SUBJECTS
 from scipy.stats import chisquare
 
 from nextlat_bench.generate import choose, generate
-from nextlat_bench.subject import KNOWN, Oracle, known_subject
+from nextlat_bench.subject import Oracle, known_subject
 from nextlat_bench.tasks.taxi import Taxi
 
-NAMES = sorted(KNOWN)
+NAMES = sorted(MAP_SUBJECTS)
 
 
 @pytest.fixture(scope="module")

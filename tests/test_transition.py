@@ -4,12 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
+from hand_maps import MAP_SUBJECTS
 
 from nextlat_bench import registry
 from nextlat_bench.probes import transition
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.transition import Transition, distance_ratio, kl_divergence, rollouts
-from nextlat_bench.subject import KNOWN, Subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Transition(num_sequences=60, steps=4)
@@ -283,7 +284,7 @@ def test_broken_hidden_states_are_an_error(taxi):
         measure(Broken(taxi), taxi)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", MAP_SUBJECTS)
 def test_subjects_without_hidden_states(taxi, known, name):
     with pytest.raises(NotApplicable, match=f"{name} has no hidden states"):
         measure(known[name], taxi)

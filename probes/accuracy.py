@@ -46,6 +46,7 @@ class Accuracy(Probe):
         "legal_walker",
         "forgetful",
         "history_hash",
+        "noisy_state",
         "wrong_map",
         "clever_hans",
     )

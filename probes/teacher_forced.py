@@ -39,8 +39,22 @@ class TeacherForced(Probe):
         Metric("accuracy", True, "share", "positions where the top-1 token is the target"),
     )
     requires: ClassVar[frozenset[str]] = frozenset()
-    catches: ClassVar[tuple[str, ...]] = ("uniform", "forgetful", "clever_hans")
-    misses: ClassVar[tuple[str, ...]] = ("window", "drifting")
+    catches: ClassVar[tuple[str, ...]] = (
+        "uniform",
+        "accept_everything",
+        "always_end",
+        "legal_walker",
+        "forgetful",
+        "history_hash",
+        "wrong_map",
+        "clever_hans",
+    )
+    misses: ClassVar[tuple[str, ...]] = (
+        "shortest_path_oracle",
+        "noisy_state",
+        "window",
+        "drifting",
+    )
 
     def __post_init__(self) -> None:
         for name, least in {"num_sequences": 1, "max_positions": 0}.items():

@@ -186,7 +186,7 @@ class PathStar(DrawnTask):
         tokens = np.tile(self._template, (n, 1))
         order = _distinct(rng, n, self.num_edges, self.num_edges).astype(np.intp)
         tail = order + order // (self.length - 1)  # on an arm of l nodes begin l - 1 edges
-        nodes = paths.reshape(n, -1)  # (n, d * l)
+        nodes = paths.reshape(n, self.degree * self.length)
         tokens[:, 0:edges:3] = np.take_along_axis(nodes, tail, axis=1)
         tokens[:, 1:edges:3] = np.take_along_axis(nodes, tail + 1, axis=1)
         tokens[:, edges] = paths[:, 0, 0]
@@ -222,7 +222,8 @@ class PathStar(DrawnTask):
         for step in range(2, self.length):
             paths[:, :, step] = after[rows, paths[:, :, step - 1]]
         # E different nodes were reached from different ones, so that each of the E edges was used
-        nodes = np.sort(np.column_stack((start, paths[:, :, 1:].reshape(len(prompts), -1))), axis=1)
+        arms = paths[:, :, 1:].reshape(len(prompts), self.num_edges)
+        nodes = np.sort(np.column_stack((start, arms)), axis=1)
         sound &= (nodes[:, 0] >= 0) & (np.diff(nodes, axis=1) > 0).all(axis=1)
         is_goal = paths[:, :, -1] == goal[:, None]  # (n, d)
         sound &= is_goal.any(axis=1)
@@ -250,7 +251,7 @@ class PathStar(DrawnTask):
         def candidates(n: int) -> tuple[IntArray]:
             nodes = _distinct(rng, n, self.num_nodes, 1 + self.num_edges)
             centre = np.broadcast_to(nodes[:, :1, None], (n, self.degree, 1))
-            arms = nodes[:, 1:].reshape(n, self.degree, -1)
+            arms = nodes[:, 1:].reshape(n, self.degree, self.length - 1)
             paths = np.concatenate((centre, arms), axis=2)
             graph = row_hash(paths).sum(axis=1, dtype=np.uint64)  # the same in any order of arms
             return (paths[split_by_hash(graph, self.seed, self.heldout) == own],)

@@ -110,8 +110,9 @@ def step_batches(
 ) -> list[TensorBatch]:
     """The micro-batches of a training step: a function of its arguments, so a resume is exact."""
     batch = task.sample("train", step * examples, examples)
-    if row_length is not None:
-        batch = pack(batch, row_length)
+    packed = bool((batch.document > 0).any())  # rows of several documents stay as they are
+    if row_length is not None and not packed:
+        batch, packed = pack(batch, row_length), True
     arrays = batch.tokens, batch.targets, batch.document, batch.position
     parts = [Batch(*(a[i::micro_batches] for a in arrays)) for i in range(micro_batches)]
-    return [to_tensors(part, row_length is not None, device) for part in parts if len(part)]
+    return [to_tensors(part, packed, device) for part in parts if len(part)]

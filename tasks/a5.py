@@ -4,8 +4,8 @@ Merrill, Petty and Sabharwal 2024 (arXiv 2404.08819); NextLat, section 5.2 and A
 each position of a word g1 g2 ... the answer is the element g1 * g2 * ... * gt: a tag at the same
 position, no shift and no end token. Products are read from left to right: first g1, then g2.
 
-    tokens   (132)  (12)(45)  (142)  ...       uniform over the group
-    targets  (132)  (1 3)...  ...              their running product
+    tokens   (13)  (123)  (123)  (23)          uniform over the group
+    targets  (13)  (23)   (12)   (132)         their running product
 
 A5 is not solvable, so that no fixed number of layers suffices for every length (NC1-complete,
 Barrington 1989); S3, S4, A4, A4 x Z5 and the cyclic Z60 are solvable controls, S5 is another
@@ -14,6 +14,9 @@ unsolvable one.
 >>> task = A5(group="S3", length=4)
 >>> batch = task.sample(split="train", start=0, n=2)
 >>> print(task.text(batch.tokens[0]))
+(13) * (123) * (123) * (23) = (132)
+>>> print(*[task.vocab.tokens[target] for target in batch.targets[0]])
+(13) (23) (12) (132)
 """
 
 from dataclasses import dataclass
@@ -38,6 +41,8 @@ from nextlat_bench.tasks._groups import GROUPS, element_names, multiplication_ta
 
 __all__ = ["A5"]
 
+_STAGES = tuple(k for power in range(1, 32) for k in (2**power, 3 * 2 ** (power - 1)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class A5(DrawnTask):
@@ -47,6 +52,8 @@ class A5(DrawnTask):
     length: elements of a word, in training.
     test_length: elements of the longest word that a probe reads.
     num_train: size of a fixed training set; None: fresh words for ever.
+    growth: over this many first training rows words grow, in stages of equal size, from 2 elements
+        to `length`; until then a row of `length` elements holds several, each a document.
     heldout: share of the words in the validation and again in the test split, by a hash of their
         first `length` elements: no held-out word, however long, begins with a training word.
     """
@@ -57,12 +64,13 @@ class A5(DrawnTask):
     length: int = 12
     test_length: int = 36
     num_train: int | None = None
+    growth: int = 0
     heldout: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_field(self, "group", self.group in GROUPS, f"one of {', '.join(GROUPS)}")
-        for name, least in {"length": 1, "test_length": 1, "seed": 0}.items():
+        for name, least in {"length": 1, "test_length": 1, "growth": 0, "seed": 0}.items():
             value = getattr(self, name)
             valid = is_int(value) and least <= value < 2**32
             check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
@@ -102,7 +110,15 @@ class A5(DrawnTask):
 
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Words start..start+n of a split and their running products. Random access."""
-        return self._batch(self.drawn(split, start, n)[:, : self.length])
+        tokens = self.drawn(split, start, n)[:, : self.length]
+        if split != "train" or start >= self.growth:
+            return self._batch(tokens)
+        stages = [k for k in _STAGES if k < self.length]
+        row, place = np.arange(start, start + n), np.arange(self.length)
+        stage = np.minimum(row * len(stages) // self.growth, len(stages))
+        word = np.array([*stages, self.length])[stage][:, None]  # (n, 1): its words' length
+        document, position = np.divmod(place.astype(np.int32), word)
+        return Batch(tokens, self._products(tokens, position == 0), document, position)
 
     def of_length(self, split: Split, start: int, n: int, length: int) -> Batch:
         """The first `length` elements of held-out words; they have `test_length`."""
@@ -116,11 +132,14 @@ class A5(DrawnTask):
 
     def answers(self, tokens: IntArray) -> IntArray:
         """(n, L) -> (n, L): the running products."""
-        tokens = np.asarray(tokens)
+        return self._products(tokens, np.zeros(np.shape(tokens), np.bool_))
+
+    def _products(self, tokens: IntArray, begins: BoolArray) -> IntArray:
+        """(n, L), (n, L) -> (n, L): the products that run on until another word begins."""
         out = np.empty_like(tokens)
-        product = np.zeros(len(tokens), np.int64)
-        for t, element in enumerate(tokens.T):
-            out[:, t] = product = self.table[product, element]
+        product = np.zeros(len(tokens), np.int64)  # the identity
+        for t, element in enumerate(np.asarray(tokens).T):
+            out[:, t] = product = self.table[np.where(begins[:, t], 0, product), element]
         return out
 
     def prompts(self, split: Split, start: int, n: int) -> IntArray:

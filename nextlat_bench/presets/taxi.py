@@ -6,7 +6,7 @@ scales crop the map and keep these proportions.
 
 from typing import Any
 
-from nextlat_bench import registry
+from nextlat_bench.presets._core import chosen
 from nextlat_bench.probes._core import Probe
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.detours import Detours
@@ -133,10 +133,6 @@ def radius_of(streets: StreetMap, num_nodes: int) -> float | None:
                 return radius
         except ValueError:  # too small a circle to hold a map
             continue
-
-
-def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:
-    return registry.load("objectives", objective)(**settings.get(objective, {}))
 
 
 def probes(scale: Scale) -> tuple[Probe, ...]:

@@ -1,0 +1,90 @@
+"""Countdown at three scales: arithmetic that has to be planned before it is written.
+
+The paper combines four numbers up to 99; three numbers up to 60 leave the laptop's decoder a
+problem that it solves now and then, so that objectives can differ.
+"""
+
+from typing import Any
+
+from nextlat_bench.presets._core import chosen
+from nextlat_bench.probes._core import Probe
+from nextlat_bench.probes.accuracy import Accuracy
+from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.teacher_forced import TeacherForced
+from nextlat_bench.probes.transition import Transition
+from nextlat_bench.run import DecoderConfig, Run, Scale, Training
+from nextlat_bench.tasks.countdown import Countdown
+
+__all__ = ["probes", "run"]
+
+
+def run(objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0) -> Run:
+    """One row of the Countdown table; `--set objective.horizon=4` for its other horizons."""
+    return {"smoke": smoke, "laptop": laptop, "paper": paper}[scale](objective, seed)
+
+
+def smoke(objective: str, seed: int) -> Run:
+    """Seconds: nothing is learnt, everything is run."""
+    return Run(
+        task=Countdown(num_inputs=2, max_input=20, max_target=40, largest=199, num_train=2_000),
+        objective=chosen(objective, {"nextlat": {"latent_weight": 2.0}}),
+        decoder=DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True),
+        training=Training(
+            steps=60, examples=64, micro_batches=2, optimizer="muon", warmup_steps=10
+        ),
+        seed=seed,
+        scale="smoke",
+    )
+
+
+def laptop(objective: str, seed: int) -> Run:
+    """Eight minutes of one core for GPT."""
+    return Run(
+        task=Countdown(num_inputs=3, max_input=60, max_target=99, largest=999, num_train=200_000),
+        objective=chosen(objective, {"nextlat": {"latent_weight": 2.0}}),
+        decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
+        training=Training(
+            steps=1_600,
+            examples=256,
+            micro_batches=2,
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=100,
+            decay_fraction=0.4,
+            final_fraction=0.02,
+        ),
+        seed=seed,
+        scale="laptop",
+    )
+
+
+def paper(objective: str, seed: int) -> Run:
+    """The paper's sizes (Table 5 and Appendix F.2)."""
+    nextlat: dict[str, Any] = {"latent_weight": 2.0, "dynamics_width": 768}
+    return Run(
+        task=Countdown(num_train=500_000),
+        objective=chosen(objective, {"nextlat": nextlat}),
+        decoder=DecoderConfig(layers=12, heads=12, width=768),
+        training=Training(
+            steps=100_000, examples=1_024, learning_rate=3e-4, weight_decay=0.1, clip=1.0
+        ),
+        seed=seed,
+        scale="paper",
+    )
+
+
+def probes(scale: Scale) -> tuple[Probe, ...]:
+    """What a run of this scale is measured by."""
+    if scale == "smoke":
+        return (
+            Accuracy(num_trials=100),
+            TeacherForced(num_sequences=100),
+            Rank(num_positions=1_024),
+            Transition(num_sequences=64, steps=2),
+        )
+    return (
+        Accuracy(num_trials=10_000 if scale == "paper" else 2_000),
+        TeacherForced(),
+        Rank(num_positions=65_536 if scale == "paper" else 16_384),
+        Transition(),
+    )

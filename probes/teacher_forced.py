@@ -67,11 +67,11 @@ class TeacherForced(Probe):
     ) -> Iterator[Measurement]:
         batch = task.sample("test", 0, self.num_sequences)
         scored = batch.targets >= 0
-        right = scored & (top1(subject, batch.tokens) == batch.targets)
+        right = top1(subject, batch.tokens) == batch.targets  # never where that is -1, unscored
         beyond = {"beyond the split": self.num_sequences - len(batch)}
         counts = scored.sum(axis=1)
         yield share_measurement("accuracy", right.sum(axis=1), counts, Counter(beyond))
-        place = np.where(scored, scored.cumsum(axis=1), 0)  # (n, L): the k of each position
+        place = scored.cumsum(axis=1)  # (n, L): the k of each scored position
         for k in range(1, min(self.max_positions, int(place.max(initial=0))) + 1):
             long = counts >= k
             hits = (right & (place == k)).any(axis=1)[long]

@@ -11,6 +11,7 @@ from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.statistics import normal_interval, wilson_interval
 from nextlat_bench.subject import KNOWN, known_subject
 from nextlat_bench.tasks.a5 import A5
+from nextlat_bench.tasks.countdown import Countdown
 from nextlat_bench.tasks.path_star import PathStar
 
 N = 1_000
@@ -106,6 +107,20 @@ def test_answers_read_in_parallel(task):
 def test_tags_of_training_length_do_not_show_what_is_beyond():
     for name, value in {"window": 1, "drifting": 1, "forgetful": 0}.items():
         assert values(read(name, A5())) == {"decode=parallel": value}
+
+
+def test_countdown_by_score_and_kind():
+    task = Countdown(num_inputs=3, max_input=20, max_target=30, num_heldout_targets=4, largest=400)
+    for name, value in {"oracle": 1, "legal_walker": 1, "uniform": 0, "always_end": 0}.items():
+        rows = read(name, task, Accuracy(num_trials=101))
+        assert values(rows) == {
+            f"decode={decode}{score},kind={kind}": value
+            for decode in ("greedy", "sampled")
+            for score in ("", ",score=released", ",score=equations")
+            for kind in ("heldout", "seen")
+        }
+        for condition, row in rows.items():
+            assert row.n == 51 - condition.endswith("seen")  # they alternate, held-out ones first
 
 
 class Divided(PathStar):

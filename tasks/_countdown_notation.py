@@ -91,7 +91,7 @@ class Notation:
         missing = max(0, length - completions.shape[1])
         tokens = np.pad(completions, ((0, 0), (0, missing)), constant_values=self.vocab.pad)
         # (n, C) -> (n, k - 1, 6)
-        parts = tokens[:, :length].reshape(len(tokens), -1, 6).astype(np.int64)
+        parts = tokens[:, :length].reshape(len(tokens), self.num_inputs - 1, 6).astype(np.int64)
         a, sign, b, equals, result, after = np.moveaxis(parts, 2, 0)
         is_operation = sign[..., None] == self.operations
         operation = np.where(is_operation.any(axis=2), is_operation.argmax(axis=2), -1)

@@ -50,9 +50,9 @@ from nextlat_bench.tasks._draws import BLOCK, DrawnTask, row_hash, split_by_hash
 
 __all__ = ["Countdown", "CountdownWorld"]
 
-CANDIDATES = 1024  # tried at once for the problems that are still to be found, at the least
+CANDIDATES = 256  # tried at once for the problems that are still to be found, at the least
 MOST_CANDIDATES = 2**17  # bounds the memory of a rare split
-PATIENCE = 5000  # candidates of the right split, none of them solvable, before giving up
+PATIENCE = 10_000  # candidates of the right split for a target, none of them solvable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,25 +240,28 @@ class Countdown(DrawnTask):
         share = {"train": 1 - 2 * self.heldout, None: 1.0}.get(split, self.heldout)
         inputs = np.empty((len(targets), self.num_inputs), np.int64)
         missing = np.arange(len(targets))
-        drawn = fit = tried = 0
+        tried, made = np.zeros((2, self.max_target + 1), np.int64)  # candidates for each target
         while len(missing):
-            if tried * share > PATIENCE:
+            goals = targets[missing]
+            hopeless = goals[(made[goals] == 0) & (tried[goals] * share > PATIENCE)]
+            if len(hopeless):
                 raise ValueError(
                     f"no {split or 'held-out'} inputs from {self.min_input} to {self.max_input} "
-                    f"make {targets[missing[0]]}: too few problems, or heldout = {self.heldout} "
-                    f"is too small ({tried:,} drawn)"
+                    f"make {hopeless[0]}: too few problems, or heldout = {self.heldout} is too "
+                    f"small ({tried[hopeless[0]]:,} drawn)"
                 )
             # two of the split for each that is missing, and no tiny calls for the last few
             each = ceil(max(2, CANDIDATES // len(missing)) / share)
             each = min(each, max(1, MOST_CANDIDATES // len(missing)))
             shape = len(missing), each, self.num_inputs
             found = rng.integers(self.min_input, self.max_input, size=shape, endpoint=True)
-            good = self._fit(found, targets[missing, None], split)
+            good = self._fit(found, goals[:, None], split)
+            np.add.at(tried, goals, each)
+            np.add.at(made, goals, good.sum(axis=1))
             hit, first = good.any(axis=1), good.argmax(axis=1)
             inputs[missing[hit]] = found[hit, first[hit]]
             missing = missing[~hit]
-            drawn, fit, tried = drawn + good.size, fit + int(good.sum()), tried + each
-        return inputs, drawn, fit
+        return inputs, int(tried.sum()), int(made.sum())
 
     def _fit(self, inputs: IntArray, targets: IntArray, split: Split | None) -> BoolArray:
         """(m, c, k) inputs, (m, 1) targets -> (m, c): are they of the split, and solvable?"""

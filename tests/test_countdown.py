@@ -1,0 +1,431 @@
+"""Countdown's promises: the checker, the draws, splits, digests, JSON, validation, lightness."""
+
+import doctest
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from countdown_rules import problem_of, right_answers, slow_check, slow_scores, words_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from nextlat_bench.tasks import _draws, countdown
+from nextlat_bench.tasks._core import SPLITS
+from nextlat_bench.tasks._countdown_solver import solvable
+from nextlat_bench.tasks._draws import BLOCK
+from nextlat_bench.tasks.countdown import Countdown
+
+SMALL = {"num_inputs": 3, "max_input": 20, "max_target": 40, "num_heldout_targets": 3}
+SMALL |= {"largest": 400, "heldout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return Countdown()
+
+
+def split_up(task, tokens):
+    first = task.notation.prompt_length
+    return tokens[:, :first], tokens[:, first:]
+
+
+def solution(task, text):
+    """The tokens of `83-14=69, 91-88=3, 69/3=23` and `end`."""
+    for sign in "+-*/=,":
+        text = text.replace(sign, f" {sign} ")
+    return task.vocab.encode([*text.split(), "end"])
+
+
+def problem(task, numbers, target):
+    return task.notation.write_prompts(np.array([numbers]), np.array([target]))
+
+
+def test_a_sequence_of_the_paper(paper):
+    answer = solution(paper, "83-14=69, 91-88=3, 69/3=23")
+    prompt = problem(paper, [14, 83, 88, 91], 23)
+    assert len(answer) == paper.max_new_tokens == 18
+    tokens = np.append(prompt[0], answer)
+    assert len(tokens) == paper.max_length == 31
+    assert paper.text(tokens) == "14,83,88,91 -> 23: 83-14=69, 91-88=3, 69/3=23"
+    assert paper.text(prompt[0]) == "14,83,88,91 -> 23"
+    assert words_of(paper, prompt[0]) == ["14", "83", "88", "91", "23", *["pause"] * 8]
+    assert paper.check(prompt, answer[None]).tolist() == [True]
+    words = (*(str(i) for i in range(10_000)), *"+-*/=,", "pause", "end", "pad")
+    assert paper.vocab.tokens == words
+    assert [words[i] for i in (paper.vocab.end, paper.vocab.pad)] == ["end", "pad"]
+
+
+def test_a_batch(paper):
+    batch = paper.sample("train", 3, 50)
+    assert batch.tokens.shape == (50, 31)
+    assert batch.tokens.dtype == np.int32
+    expected = np.full((50, 31), -1)
+    expected[:, 12:30] = batch.tokens[:, 13:]
+    np.testing.assert_array_equal(batch.targets, expected)
+    np.testing.assert_array_equal(batch.position, np.tile(np.arange(31), (50, 1)))
+    assert (batch.document == 0).all()
+    np.testing.assert_array_equal(paper.prompts("train", 3, 50), batch.tokens[:, :13])
+    prompts, completions = split_up(paper, batch.tokens)
+    for prompt, completion in zip(prompts, completions, strict=True):
+        assert slow_check(*problem_of(paper, prompt), words_of(paper, completion))
+
+
+CASES = {
+    "2+3=5, 5+5=10, 10+5=15": (False, True, 2 / 3),
+    "3*5=15, 15+4=19, 19-4=15": (False, True, 2 / 3),
+    "4-3=1, 5+2=7, 7*1=7": (False, False, 1),
+    "15+4=19, 4-3=1, 19-4=15": (False, True, 1 / 3),
+    "2+3=6, 2+3=5, 5+5=10": (False, False, 2 / 3),
+    "2*5=10, 4-3=1, 10*1=10": (False, False, 1),
+    "5+4=9, 9+3=12, 12+2=14": (False, False, 1),
+    "5*2=10, 10+4=14, 3-14=15": (False, False, 2 / 3),
+    "4-2=2, 2+3=5, 5+5=10": (False, False, 1),
+    "4/2=2, 2+3=5, 5*3=15": (False, True, 2 / 3),
+    "2+4=6, 6/3=2, 2*5=10": (False, False, 1),
+    "4+2=6, 5*3=15, 15*6=90": (False, False, 1),
+    "5-4=1, 3+2=5, 5*1=5": (False, False, 1),
+    "2*3=6, 5+4=9, 6+9=15": (True, True, 1),
+    "3*2=6, 4+5=9, 9+6=15": (True, True, 1),
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_worked_judgements(paper, text):
+    prompt, completion = problem(paper, [2, 3, 4, 5], 15), solution(paper, text)[None]
+    scores = paper.scores(prompt, completion)
+    assert list(scores) == ["answer", "released", "equations"]
+    assert [x.item() for x in scores.values()] == pytest.approx([float(x) for x in CASES[text]])
+    assert paper.check(prompt, completion).tolist() == [CASES[text][0]]
+
+
+def test_what_comes_after_and_what_is_cut_off(paper):
+    prompt = problem(paper, [2, 3, 4, 5], 15)
+    answer = solution(paper, "2*3=6, 5+4=9, 6+9=15")
+    pad, end = paper.vocab.pad, paper.vocab.end
+    for more in ([], [pad], [pad] * 5):
+        assert paper.check(prompt, np.append(answer, more).astype(int)[None])[0]
+    for more in ([end], [pad, end], [0], [15, pad]):
+        assert not paper.check(prompt, np.append(answer, more).astype(int)[None])[0]
+    for length in range(len(answer)):
+        assert not paper.check(prompt, answer[None, :length])[0]
+        padded = np.append(answer[:length], [pad] * 9)
+        assert not paper.check(prompt, padded[None])[0]
+    assert paper.check(np.empty((0, 13), int), np.empty((0, 18), int)).shape == (0,)
+
+
+@given(st.integers(2, 5), st.integers(0, 10**6), st.data())
+@settings(max_examples=60, deadline=None)
+def test_one_wrong_token(k, seed, data):
+    """A solved problem passes; with any one token changed it fails, unless it is right again."""
+    task = TASKS[k]
+    tokens = task.sample(data.draw(st.sampled_from(SPLITS)), seed % 1024, 40).tokens
+    prompts, right = split_up(task, tokens)
+    assert task.check(prompts, right).all()
+    rng = np.random.default_rng(seed)
+    near = np.array([*range(100), *range(task.largest - 1, len(task.vocab) + 1), -1])
+    wrong = right.copy()
+    place = rng.integers(right.shape[1], size=40)
+    wrong[np.arange(40), place] = rng.choice(near, size=40)
+    expected = [
+        slow_check(*problem_of(task, prompt), words_of(task, completion))
+        for prompt, completion in zip(prompts, wrong, strict=True)
+    ]
+    np.testing.assert_array_equal(task.check(prompts, wrong), expected)
+
+
+TASKS = {
+    2: Countdown(num_inputs=2, heldout=0.2, num_pauses=0),
+    3: Countdown(**SMALL),
+    4: Countdown(heldout=0.2),
+    5: Countdown(num_inputs=5, max_input=9, heldout=0.3, num_pauses=1, num_heldout_targets=0),
+}  # fmt: skip
+
+
+def test_six_inputs(monkeypatch):
+    monkeypatch.setattr(countdown, "BLOCK", 16)
+    task = Countdown(num_inputs=6, max_input=12)
+    tokens, rejected = task.draw("train", 0)
+    assert tokens.shape == (16, 45)
+    assert task.check(*split_up(task, tokens)).all()
+    assert rejected < 0.2, "nearly every target can be made of six numbers"
+
+
+def test_every_single_change_of_a_small_problem():
+    """All tokens at all places: exactly the right answers among them pass."""
+    task = Countdown(num_inputs=3, largest=200, max_target=60)
+    changed = 0
+    for numbers, target in (([2, 2, 8], 12), ([1, 6, 10], 16), ([4, 0, 7], 28)):
+        answers = right_answers(tuple(sorted(numbers)), target, 200)
+        for answer in sorted(answers)[:6]:
+            right = task.vocab.encode(list(answer))
+            size, length = len(task.vocab), len(right)
+            rows = np.tile(right, (size * length, 1))
+            rows[np.arange(len(rows)), np.repeat(np.arange(length), size)] = np.tile(
+                np.arange(size), length
+            )
+            passed = rows[task.check(np.repeat(problem(task, numbers, target), len(rows), 0), rows)]
+            got = {tuple(words_of(task, row)) for row in passed}
+            expected = {a for a in answers if sum(map(str.__ne__, a, answer)) <= 1}
+            assert got == expected
+            changed += len(expected) - 1
+    assert changed > 0, "2*2 = 2+2: one changed token may be right"
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_scores_against_the_rules(seed):
+    """Well-formed nonsense from few numbers, so that much of it is right."""
+    task, rng = Countdown(largest=60, max_input=9, max_target=60), np.random.default_rng(seed)
+    numbers, target = rng.integers(1, 4, size=4), int(rng.integers(1, 6))
+    rows = np.tile(solution(task, "1+1=2, 1+1=2, 1+1=2"), (100, 1))
+    rows[:, [0, 2, 6, 8, 12, 14]] = rng.integers(0, 5, size=(100, 6))
+    rows[:, [1, 7, 13]] = rng.choice(task.notation.operations, size=(100, 3))
+    for e in (0, 6, 12):  # mostly true results
+        for row in rows:
+            a, b, sign = int(row[e]), int(row[e + 2]), task.vocab.tokens[row[e + 1]]
+            true = {"+": a + b, "-": abs(a - b), "*": a * b, "/": a // max(b, 1)}[sign]
+            row[e + 4] = true if rng.random() < 0.95 else rng.integers(60)
+    prompts = np.repeat(problem(task, numbers, target), 100, axis=0)
+    scores = task.scores(prompts, rows)
+    for i, row in enumerate(rows):
+        released, equations = slow_scores(numbers.tolist(), target, words_of(task, row))
+        assert scores["released"][i] == released
+        assert scores["equations"][i] == pytest.approx(equations)
+    np.testing.assert_array_equal(scores["answer"], task.check(prompts, rows))
+    assert (scores["released"] >= scores["answer"]).all()
+
+
+def contents(task, split, n):
+    """Sorted inputs and target of every problem."""
+    tokens = task.drawn(split, 0, n).tolist()
+    k = task.num_inputs
+    return {(*sorted(row[:k]), row[k]) for row in tokens}
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_splits_share_no_problem(k):
+    task = TASKS[k]
+    seen, held = map(set, (part.tolist() for part in task.targets))
+    assert len(held) == task.num_heldout_targets
+    assert seen | held == set(range(task.min_target, task.max_target + 1))
+    assert not seen & held
+    problems = {split: contents(task, split, 10 * BLOCK) for split in SPLITS}
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not problems[one] & problems[other]
+    targets = {split: {row[-1] for row in rows} for split, rows in problems.items()}
+    assert targets["train"] == targets["validation"] == seen
+    assert targets["test"] == seen | held
+    known = sum(map(len, problems.values()))
+    shares = [len([row for row in problems[s] if row[-1] in seen]) / known for s in SPLITS]
+    assert 0.05 < shares[1] < 0.3
+    assert 0.05 < shares[2] < 0.3
+
+
+def test_test_problems_alternate(paper):
+    prompts = paper.prompts("test", 0, 2000)
+    kinds = paper.kinds(prompts)
+    assert (kinds[::2] == "heldout").all()
+    assert (kinds[1::2] == "seen").all()
+    assert (paper.kinds(paper.prompts("validation", 0, 500)) == "seen").all()
+    assert np.isin(prompts[::2, 4], paper.targets[1]).all()
+    all_seen = Countdown(num_heldout_targets=0)
+    assert (all_seen.kinds(all_seen.prompts("test", 0, 100)) == "seen").all()
+    assert paper.targets[1].tolist() != Countdown(seed=1).targets[1].tolist()
+
+
+def test_targets_are_uniform(paper):
+    seen, held = paper.targets
+    for tokens, among in (
+        (paper.drawn("train", 0, 20_000), seen),
+        (paper.drawn("validation", 0, 4000), seen),
+        (paper.drawn("test", 0, 4000)[::2], held),
+        (paper.drawn("test", 0, 4000)[1::2], seen),
+    ):
+        counts = [int((tokens[:, 4] == target).sum()) for target in among]
+        assert sum(counts) == len(tokens)
+        assert chisquare(counts).pvalue > 1e-3
+
+
+def test_inputs_are_uniform_over_those_that_make_the_target():
+    """Of two inputs all pairs are known: given the target, each of the split's is as likely."""
+    task = Countdown(num_inputs=2, max_input=30, min_target=6, max_target=12,
+                     num_heldout_targets=1, heldout=0.3)  # fmt: skip
+    for split in ("train", "test"):
+        tokens = task.drawn(split, 0, 20_000)
+        tokens = tokens[task.kinds(split_up(task, tokens)[0]) == "seen"]
+        for target in task.targets[0].tolist():
+            counts = Counter(map(tuple, tokens[tokens[:, 2] == target, :2].tolist()))
+            assert all((b, a) in counts for a, b in counts)
+            assert chisquare(list(counts.values())).pvalue > 1e-3
+            solvable = {
+                (a, b)
+                for a in range(1, 31)
+                for b in range(1, 31)
+                if right_answers(tuple(sorted((a, b))), target, 9999)
+            }
+            assert set(counts) < solvable
+    held = task.targets[1].item()
+    tokens = task.drawn("test", 0, 10_000)[::2]
+    counts = Counter(map(tuple, tokens[:, :2].tolist()))
+    expected = {
+        (a, b)
+        for a in range(1, 31)
+        for b in range(1, 31)
+        if right_answers(tuple(sorted((a, b))), held, 9999)
+    }
+    assert set(counts) == expected
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_the_share_of_solvable_draws(paper):
+    """One draw in about seven has a solution, and training keeps 96% of these."""
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(1, 100, size=(20_000, 4)), rng.integers(10, 101, size=20_000)
+    share = solvable(inputs, targets).mean()
+    assert abs(share - 0.135) < 0.006
+    rates = [paper.draw("train", block)[1] for block in range(4)]
+    assert 0.9 * share < 1 - np.mean(rates) < share  # hard targets are drawn for more often
+    assert paper.rejection_rate("validation") > 0.99
+
+
+def test_random_access():
+    task = Countdown(**SMALL)
+    for split in SPLITS:
+        whole = task.sample(split, 0, 2 * BLOCK + 50)
+        _draws._block.cache_clear()
+        for start, n in (
+            (0, 0),
+            (0, 1),
+            (BLOCK - 1, 2),
+            (BLOCK, BLOCK),
+            (37, 1500),
+            (2 * BLOCK, 9),
+        ):
+            part = task.sample(split, start, n)
+            np.testing.assert_array_equal(part.tokens, whole.tokens[start : start + n])
+            np.testing.assert_array_equal(part.targets, whole.targets[start : start + n])
+    assert not np.array_equal(whole.tokens[:BLOCK], whole.tokens[BLOCK : 2 * BLOCK])
+    assert len(task.sample("train", 10**12, 3)) == 3
+
+
+def test_a_fixed_training_set():
+    fixed, free = Countdown(**SMALL, num_train=1500), Countdown(**SMALL)
+    first, second = fixed.drawn("train", 0, 1500), fixed.drawn("train", 1500, 1500)
+    np.testing.assert_array_equal(first, free.drawn("train", 0, 1500))
+    assert not np.array_equal(first, second)
+    order = np.lexsort(first.T), np.lexsort(second.T)
+    np.testing.assert_array_equal(first[order[0]], second[order[1]])
+    np.testing.assert_array_equal(fixed.drawn("test", 0, 99), free.drawn("test", 0, 99))
+
+
+def test_json_round_trip():
+    for task in (Countdown(), Countdown(**SMALL, num_train=7, seed=np.int64(3))):
+        again = Countdown(**json.loads(json.dumps(task.parameters())))
+        assert again == task
+        assert hash(again) == hash(task)
+        assert pickle.loads(pickle.dumps(task)) == task
+    assert Countdown(seed=1) != Countdown()
+
+
+PINNED = {
+    "paper": ({}, "4891327821787261", "2e81e6867fb863aa", "15817b9878e7ef62"),
+    "small": (
+        {"num_inputs": 3, "max_input": 60, "max_target": 99, "largest": 999},
+        "6655ef45a6b649d8",
+        "5f08c555fc2191e6",
+        "9007fbd44decad1f",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_the_benchmark_is_a_constant(name):
+    parameters, *expected = PINNED[name]
+    task = Countdown(**parameters)
+    rows = [task.sample(split, 0, 256).tokens.astype("<i4").tobytes() for split in SPLITS]
+    assert [hashlib.sha256(row).hexdigest()[:16] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[
+            (name, bad)
+            for name in ("num_inputs", "min_input", "max_input", "min_target", "max_target",
+                         "num_heldout_targets", "largest", "num_pauses", "seed")
+            for bad in (-1, 2.0, True, None, "3", float("nan"), 2**32)
+        ],
+        *[("num_inputs", 1), ("num_inputs", 7), ("max_input", 10_000), ("max_target", 10_000)],
+        *[("min_input", 100), ("min_target", 101), ("largest", 98), ("largest", 2**22 + 1)],
+        *[("num_heldout_targets", 91), ("num_train", 0), ("num_train", 1.5), ("num_train", True)],
+        *[("heldout", bad) for bad in (0, 0.5, 1, -0.1, float("nan"), "0.1", None, True)],
+    ],
+)  # fmt: skip
+def test_every_field_is_validated(field, value):
+    with pytest.raises(ValueError, match="Countdown") as caught:
+        Countdown(**{field: value})
+    message = str(caught.value)
+    related = {"min_input": "max_input", "min_target": "max_target", "largest": "max_input"}
+    assert field in message or (related.get(field, field) in message and str(value) in message)
+    assert "\n" not in message
+
+
+def test_problems_that_do_not_exist():
+    with pytest.raises(ValueError, match=r"inputs from 1 to 2 make \d+"):
+        Countdown(num_inputs=2, max_input=2).sample("train", 0, 1)
+    tiny = Countdown(num_inputs=2, max_input=3, min_target=5, max_target=6, heldout=0.01,
+                     num_heldout_targets=0)  # fmt: skip
+    assert contents(tiny, "train", 50) == {(2, 3, 5), (2, 3, 6), (3, 3, 6)}
+    with pytest.raises(ValueError, match=r"no test inputs.*heldout = 0.01 is too small"):
+        tiny.sample("test", 0, 1)
+
+
+def test_prompts_are_validated():
+    task = Countdown(**SMALL)
+    prompts = task.prompts("test", 0, 3)
+    answers = np.zeros((3, 12), int)
+    pause = task.vocab.ids["pause"]
+    bad = [
+        prompts[:, :-1],
+        prompts[0],
+        prompts.astype(float),
+        np.where(prompts == pause, 3, prompts),
+    ]
+    bad += [np.where(prompts == prompts[0, 0], wrong, prompts) for wrong in (-1, 401, pause)]
+    for wrong in bad:
+        for call in (task.kinds, task.world().start, lambda p: task.check(p, answers)):
+            with pytest.raises(ValueError, match="prompt"):
+                call(wrong)
+
+
+def test_light_to_import_and_to_use():
+    code = """if True:
+        import sys, time
+        import numpy
+        start = time.perf_counter()
+        from nextlat_bench.tasks.countdown import Countdown
+        seconds = time.perf_counter() - start
+        task = Countdown()
+        tokens = task.sample("train", 0, 10).tokens
+        task.check(tokens[:, :13], tokens[:, 13:])
+        task.world().legal(task.world().start(tokens[:, :13]))
+        heavy = "torch pandas matplotlib osmnx networkx scipy sklearn".split()
+        print(f"{seconds:.3f}", *[name for name in heavy if name in sys.modules])
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    seconds, *heavy = result.stdout.split()
+    assert heavy == []
+    assert float(seconds) < 1.0
+
+
+def test_the_drawn_example():
+    failures, tests = doctest.testmod(countdown)
+    assert tests >= 4
+    assert failures == 0

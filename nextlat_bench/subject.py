@@ -272,8 +272,8 @@ class HistoryHash(_Scripted):
 
 
 class NoisyState(_Scripted):
-    """A function of the state alone, but an inexact one: `leak` on each illegal answer, the rest
-    uniform over the legal tokens."""
+    """A function of the state alone, but an inexact one: `leak` on each illegal answer (in all no
+    more than half), the rest uniform over the legal tokens."""
 
     name = "noisy_state"
     nudge = NUDGE
@@ -282,6 +282,7 @@ class NoisyState(_Scripted):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.answers = _answers(task)
+        self.leak = min(self.leak, 0.5 / self.answers.sum())  # Countdown has hundreds
 
     def weights(self, prefix: IntArray, states: IntArray) -> FloatArray:
         legal = self.world.legal(states)

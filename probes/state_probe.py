@@ -55,8 +55,11 @@ def state_labels(world: World, states: IntArray) -> IntArray:
 
     A world whose states hold more than what a sequence's past decides (taxi's destination stands in
     the prompt) names the part that moves by a method `node(states)`; others give the whole state.
+    States that are records of several fields have no label.
     """
     node = getattr(world, "node", None)
+    if node is None and states.dtype.names is not None:
+        raise NotApplicable(f"a state of {type(world).__name__} is a record, not one label")
     return np.asarray(states if node is None else node(states), dtype=np.int64)
 
 

@@ -24,7 +24,6 @@ from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from nextlat_bench.tasks._core import (
     SPLITS,
@@ -243,7 +242,6 @@ class Taxi(Task):
 def _block(task: Taxi, split: Split, block: int) -> tuple[IntArray, float]:
     """(BLOCK, max_length) tokens of a block of a split, and the share of walks rejected for it."""
     rng = block_rng(task.seed, split, block)
-    share = 1 - 2 * task.heldout if split == "train" else task.heldout
     parts, rejected = fill(
         BLOCK,
         1 - 2 * task.heldout if split == "train" else task.heldout,

@@ -13,6 +13,7 @@ from nextlat_bench.probes import state_probe
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.state_probe import StateProbe, linear_predictions, state_labels
 from nextlat_bench.subject import Subject
+from nextlat_bench.tasks.path_star import PathStar
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = StateProbe(num_sequences=256)
@@ -329,3 +330,10 @@ def test_parameters():
     for wrong in ({"num_sequences": 1}, {"test_share": 0}, {"test_share": 1.0}):
         with pytest.raises(ValueError, match=rf"\.{next(iter(wrong))} = "):
             StateProbe(**wrong)
+
+
+def test_states_that_are_records_have_no_label() -> None:
+    task = PathStar()
+    states = task.world().start(task.prompts("test", 0, 3))
+    with pytest.raises(NotApplicable, match="PathStarWorld is a record"):
+        state_labels(task.world(), states)

@@ -26,7 +26,14 @@ def run(objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0) -> R
 def smoke(objective: str, seed: int) -> Run:
     """Seconds: nothing is learnt, everything is run."""
     return Run(
-        task=Countdown(num_inputs=2, max_input=20, max_target=40, largest=199, num_train=2_000),
+        task=Countdown(
+            num_inputs=3,
+            max_input=30,
+            max_target=40,
+            largest=999,
+            num_train=2_000,
+            heldout=0.1,
+        ),
         objective=chosen(objective, {"nextlat": {"latent_weight": 2.0}}),
         decoder=DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True),
         training=Training(

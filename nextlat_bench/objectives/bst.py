@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextlat_bench import kernels
@@ -55,10 +56,15 @@ class Beliefs(nn.Module):
             embedded = block(embedded, attended)
         return cast(Tensor, self.norm(embedded))
 
-    def forward(self, f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D), (..., D) -> what the head reads for the next and for the previous token."""
-        z = torch.cat([f, b], dim=-1)
-        z = self.joint_norm(z + self.down(kernels.swiglu(self.gate_up(z))))
+    def forward(self, f: Tensor, b: Tensor, t: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+        """States (N, D) and (M, D), and which (P,) of them are paired with which (P,) -> what the
+        head reads for the next and for the previous token, each (P, D)."""
+        # The first product is linear in z: taken of each state before they are paired, it costs
+        # positions, not pairs. Embedding is indexing whose gradient is faster.
+        of_f, of_b = self.gate_up.weight.chunk(2, dim=1)
+        inner = F.embedding(t, F.linear(f, of_f)) + F.embedding(j, F.linear(b, of_b))
+        z = torch.cat([F.embedding(t, f), F.embedding(j, b)], dim=-1)
+        z = self.joint_norm(z + self.down(kernels.swiglu(inner)))
         p, q = z.chunk(2, dim=-1)
         return p, q
 
@@ -97,11 +103,11 @@ class BST(Objective):
         f, b = hidden.flatten(0, 1), backward.flatten(0, 1)[mirror]
 
         t, j = pairs(batch.scored, last)
-        p, q = beliefs(f[t], b[j])
+        p, q = beliefs(f, b, t, j)
         row = torch.arange(len(t), device=t.device)
         next_token = ahead_loss(decoder, p, row, t, batch)
-        # x[j-1] is the target of j - 2, also where that is the end of the document before: it has
-        # no target.
+        # x[j-1] is the target of position j - 2. Where that lies in the document before, it is its
+        # last, which has no target.
         previous_token = ahead_loss(decoder, q, row, j - 2, batch)
         parts = {"next_token": next_token.detach(), "previous_token": previous_token.detach()}
         return Losses((next_token + previous_token) / 2, parts, hidden.detach())
@@ -110,8 +116,10 @@ class BST(Objective):
         beliefs = cast(Beliefs, extra)
         end = torch.full((1, 1), beliefs.end, device=hidden.device)
         b = beliefs.encode(decoder.embedding(end), decoder.attended(1, 0, None, None))
-        p, _ = beliefs(hidden, b.view(-1).expand_as(hidden))
-        return cast(Tensor, decoder.head(p))
+        f = hidden.reshape(-1, hidden.shape[-1])
+        each = torch.arange(len(f), device=f.device)
+        p, _ = beliefs(f, b[0], each, torch.zeros_like(each))
+        return cast(Tensor, decoder.head(p)).view(*hidden.shape[:-1], -1)
 
 
 def mirrored(batch: TensorBatch) -> tuple[Tensor, Tensor]:

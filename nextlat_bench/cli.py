@@ -354,24 +354,19 @@ def report(
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
 ) -> None:
     """Prints the paper's tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
     """
     from nextlat_bench import registry
-    from nextlat_bench.report.records import collect, committed
+    from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.records import found
     from nextlat_bench.report.tables import names, table
 
-    formats = ["terminal", "md", "tex", "csv"]
-    registry.check_name("format", format, formats)
-    own = Path("runs")
-    if records is not None:
-        rows, source = collect(records), str(records)
-    elif own.is_dir() and (rows := collect(own)):
-        source = str(own)
-    else:
-        rows, source = committed(), "the committed records of nextlat-bench"
+    registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
+    rows, source = found(records)
     for name in tables or names():
         made = table(name, rows)
         if format == "terminal":
@@ -379,8 +374,10 @@ def report(
             screen.print(made.terminal(screen.width))
             print(f"from {source}")
         else:
-            renderers = {"md": made.markdown, "tex": made.latex, "csv": made.csv}
-            print(renderers[format](), end="")
+            print({"md": made.markdown, "tex": made.latex, "csv": made.csv}[format](), end="")
+        if figures is not None:
+            path = figures / f"{name}.png"
+            print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
 
 
 def show_measurements(screen: "Console", records: list[Any], reference: list[Any]) -> None:

@@ -1,4 +1,5 @@
-"""Renders every table from the committed records to results/rendered/, and the README's from it.
+"""Renders every table and figure from the committed records to results/rendered/, and the README's
+tables, which stand between `<!-- table NAME -->` and `<!-- end of table -->`.
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed
 """
@@ -7,12 +8,14 @@ import re
 import sys
 from pathlib import Path
 
-from nextlat_bench.report.records import collect, distinct, read, write
+from nextlat_bench.report.figures import draw
+from nextlat_bench.report.records import Record, collect, distinct, read, write
 from nextlat_bench.report.tables import names, table
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
 RENDERED = ROOT / "results" / "rendered"
+MARKED = r"<!-- table (\w+) -->.*?<!-- end of table -->"
 
 
 def main(runs: list[str]) -> None:
@@ -26,12 +29,16 @@ def main(runs: list[str]) -> None:
         made = table(name, records)
         for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+        draw(name, records, RENDERED / f"{name}.png")
     readme = ROOT / "README.md"
-    block = (RENDERED / "taxi.md").read_text(encoding="utf-8").split("\n\n")[1:3]
-    shown = "\n\n".join(["<!-- table -->", *block, "<!-- end of table -->"])
     text = readme.read_text(encoding="utf-8")
-    pattern = r"<!-- table -->.*<!-- end of table -->"
-    readme.write_text(re.sub(pattern, lambda _: shown, text, flags=re.DOTALL), encoding="utf-8")
+    shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)
+    readme.write_text(shown, encoding="utf-8")
+
+
+def marked(name: str, records: list[Record]) -> str:
+    """The table without its title, its seeds and its notes, between its marks."""
+    return f"<!-- table {name} -->\n\n{table(name, records).summary()}\n<!-- end of table -->"
 
 
 if __name__ == "__main__":

@@ -242,5 +242,5 @@ def test_the_command_line_is_frozen() -> None:
         "plan": ["--objective", "--scale", "--set", "--streets"],
         "sample": ["--out", "--scale", "--set", "--split", "--start", "--streets", "-n"],
         "list": [],
-        "report": ["--format", "--records"],
+        "report": ["--figures", "--format", "--records"],
     }

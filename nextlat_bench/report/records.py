@@ -15,9 +15,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
-__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "line", "read", "write"]
+__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
 __all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants_of", "what"]
-__all__ += ["paper_protocol", "paper_row", "published"]
+__all__ += ["paper_protocol", "paper_rows", "published", "write"]
 
 SCHEMA = 1
 
@@ -204,6 +204,16 @@ def committed() -> list[Record]:
     )
 
 
+def found(path: Path | None) -> tuple[list[Record], str]:
+    """The records at a path and their source in words; without one, of runs/, else committed."""
+    own = Path("runs")
+    if path is not None:
+        return collect(path), str(path)
+    if own.is_dir() and (records := collect(own)):
+        return records, str(own)
+    return committed(), "the committed records of nextlat-bench"
+
+
 Facts: TypeAlias = dict[str, Any]
 
 
@@ -236,11 +246,12 @@ def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 
 def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
-    """A text for each: what is always named (key -> format) and, where two would be the same, all
-    else in which they differ."""
+    """A text for each: what is always named (key -> format of its value {} and of any {other};
+    "" names nothing) and, where two would be the same, all else in which they differ."""
+    named = {key: how for key, how in always.items() if how}
     base = [
-        [how.format(fact[key]) for key, how in always.items() if fact.get(key) is not None]
-        for fact in facts
+        [how.format(f[key], **f) for key, how in named.items() if f.get(key) is not None]
+        for f in facts
     ]
     texts = []
     for mine, fact in zip(base, facts, strict=True):
@@ -295,12 +306,17 @@ def published() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def paper_row(name: str, objective: str, horizon: Any) -> dict[str, Any]:
-    """The paper's row; {} where there is none, or none with this horizon."""
-    for row in published().get(name, {}).get("rows", []):
-        if row["objective"] == objective and row.get("horizon", horizon) == horizon:
-            return dict(row)
-    return {}
+def paper_rows(name: str, objective: str | None, where: Facts) -> list[Facts]:
+    """The paper's rows of one objective (None: of all) that agree with `where` in whatever of it
+    they name; each with the settings that the whole table shares."""
+    paper = published().get(name, {})
+    rows = [paper.get("setting", {}) | row for row in paper.get("rows", [])]
+    return [
+        row
+        for row in rows
+        if objective in (None, row["objective"])
+        and all(row.get(key, value) == value for key, value in where.items())
+    ]
 
 
 def paper_protocol(name: str) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Estimate", "bootstrap_interval", "normal_interval", "over_seeds", "wilson_interval"]
+__all__ = ["Estimate", "bootstrap_interval", "normal_interval", "over_seeds"]
+__all__ += ["share_of_seeds", "wilson_interval"]
 
 Z95 = 1.959963984540054
 
@@ -89,3 +90,13 @@ def over_seeds(seeds: Sequence[Measured]) -> Estimate:
         low, high = bootstrap_interval(values)
     n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
     return Estimate(float(values.mean()), low, high, len(values), n, n_skipped)
+
+
+def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:
+    """The share of seeds whose value is at least this, with its Wilson interval: seeds are its
+    trials. Those without a value are left out."""
+    values = [seed.value for seed in seeds if seed.value is not None]
+    if not values:
+        return Estimate()
+    k, n = sum(value >= at_least for value in values), len(values)
+    return Estimate(k / n, *wilson_interval(k, n), num_seeds=n, n=n)

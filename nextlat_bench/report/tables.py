@@ -7,36 +7,35 @@ seeds is the mean of the seeds' values, and its interval comes from the seeds al
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.registry import check_name
+from nextlat_bench.report.layouts import DASH, LAYOUTS, VARIANT, Column, Layout, label_of, names
 from nextlat_bench.report.records import (
+    Facts,
     Record,
     distinct,
     flat,
     grouped,
     one_protocol,
     paper_protocol,
-    paper_row,
+    paper_rows,
     say,
     setting,
     told_apart,
     variants_of,
 )
-from nextlat_bench.report.statistics import Estimate, over_seeds
+from nextlat_bench.report.statistics import Estimate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
 
-__all__ = ["Column", "Row", "Table", "names", "table"]
+__all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "names", "table"]
 
-DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 SCALES = ("paper", "laptop", "smoke")
-LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
-LABELS |= {"oracle": "True world model"}
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
 LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
     {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
@@ -64,46 +63,15 @@ applicable, never zero.""".replace("\n", " ")
 
 
 @dataclass(frozen=True)
-class Column:
-    """What a column shows; `key` names the paper's number in published.toml."""
-
-    key: str
-    heading: str
-    probe: str
-    metric: str
-    condition: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # a probe's, where it matters
-    form: str = ".1f"
-
-    @property
-    def percent(self) -> bool:
-        return self.heading.endswith("%")
-
-    def shows(self, record: Record) -> bool:
-        there = (record.probe, record.metric, record.condition)
-        given = record.probe_parameters
-        return there == (self.probe, self.metric, self.condition) and all(
-            given.get(name, value) == value for name, value in self.parameters.items()
-        )
-
-    def cell(self, records: Sequence[Record]) -> Estimate:
-        """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
-        return over_seeds(records).times(100.0 if self.percent else 1.0)
-
-    def text(self, value: float | None) -> str:
-        return DASH if value is None else format(value, self.form)
-
-    def lines(self, cell: Estimate) -> list[str]:
-        """The value and, where it is ours, its interval."""
-        interval = f"[{self.text(cell.low)}, {self.text(cell.high)}]"
-        return [self.text(cell.value), *[interval] * (cell.num_seeds > 0)]
-
-
-@dataclass(frozen=True)
 class Row:
-    """`source`: "measured" (over seeds), "seed 0" (one of them) or "paper"."""
+    """`source`: "measured" (over seeds), "seed 0" (one of them) or "paper".
+
+    `variant`: the objective's parameters and all else that tells its rows apart.
+    """
 
     block: str
+    objective: str
+    variant: Facts
     label: str
     source: str
     num_seeds: int
@@ -117,80 +85,72 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A table as data: who has a row in any case, and what headings and labels say."""
+class Block:
+    """What one setting has: its facts, its records (none: the paper's alone) and its rows."""
 
-    title: str
-    task: str
-    rows: tuple[str, ...]  # objectives; other trained ones follow, before the last of these
-    columns: tuple[Column, ...]
-    settings: dict[str, str]  # dotted task parameter -> how a block's heading writes it
-
-    def shown(self, records: Iterable[Record]) -> list[str]:
-        others = {r.objective for r in records if r.step > 0} - set(self.rows)
-        return [*self.rows[:-1], *sorted(others), self.rows[-1]]
-
-    def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
-        return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))
+    heading: str
+    facts: Facts
+    records: list[Record]
+    rows: list[Row]
 
 
-DETOUR = "p=0.75,replace=random"
-LAYOUTS = {
-    "taxi": Layout(
-        "Table 1. Taxi: did it learn the street map?",
-        task="taxi",
-        rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
-        columns=(
-            Column("next_token", "Next-token %", "next_token", "legal_top1"),
-            Column("legal", "Valid, legal %", "trajectories", "legal"),
-            Column("reached", "Valid, reached %", "trajectories", "reached"),
-            Column(
-                *("compression", "Compression", "compression", "precision"),
-                parameters={"protocol": "precision"},
-                form=".2f",
-            ),
-            Column(
-                *("rank", "Latent rank", "rank", "effective_rank"),
-                parameters={"positions": "all"},
-            ),
-            Column("detour_legal", "Detours 0.75, legal %", "detours", "legal", DETOUR),
-            Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
-        ),
-        settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
-    )
-}
-VARIANT = {"horizon": "d={}"}
-PLAIN = Column("", "", "", "", form=".4g")  # how a metric of no table is written
+def blocks_of(name: str, layout: Layout, records: Iterable[Record]) -> list[Block]:
+    """A block for each setting, ours first, then those that only the paper has."""
+    ours = grouped((r for r in distinct(records) if r.task == layout.task), setting)
+    ours.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), json.dumps(b[0])))
+    headings = layout.headings([facts for facts, _ in ours])
+    found = [(heading, *block) for heading, block in zip(headings, ours, strict=True)]
+    keys = layout.paper_settings
+    known = [{key: facts.get(key) for key in keys} for facts, _ in ours]
+    for row in paper_rows(name, None, {}) if keys else []:
+        facts = {key: row[key] for key in keys}
+        if facts not in known:
+            known.append(facts)
+            (heading,) = layout.headings([{"scale": "paper"} | facts], scale="{}")
+            found.append((f"{heading}: not trained here", facts, []))
+    return [
+        Block(heading, facts, group, _rows(name, layout, heading, facts, group))
+        for heading, facts, group in found or [("nothing measured yet", {}, [])]
+    ]
 
 
-def names() -> list[str]:
-    """The tables there are."""
-    return sorted(LAYOUTS)
-
-
-def label_of(objective: str, variant: str) -> str:
-    return LABELS.get(objective, objective) + (f" ({variant})" if variant else "")
-
-
-def _rows(name: str, layout: Layout, block: str, records: Sequence[Record]) -> list[Row]:
+def _rows(
+    name: str, layout: Layout, block: str, facts: Facts, records: Sequence[Record]
+) -> list[Row]:
     """The rows of one block: for each objective ours, its seeds, and the paper's."""
     rows = []
+    where = {key: facts.get(key) for key in layout.paper_settings}
     for objective in layout.shown(records):
-        variants = variants_of([r for r in records if r.objective == objective]) or [({}, [])]
-        papers = [paper_row(name, objective, facts.get("horizon")) for facts, _ in variants]
+        theirs = paper_rows(name, objective, where)
+        variants = variants_of([r for r in records if r.objective == objective])
+        known = [facts.get("horizon") for facts, _ in variants]
+        horizons = dict.fromkeys(row["horizon"] for row in theirs if "horizon" in row)
+        variants += [({"horizon": h}, []) for h in horizons if h not in known]
+        variants = sorted(variants or [({}, [])], key=_horizon)
+        papers = [_at(theirs, facts.get("horizon")) for facts, _ in variants]
         labels = told_apart([facts for facts, _ in variants], VARIANT)
-        for i, (_, group) in enumerate(variants):
+        for i, (variant, group) in enumerate(variants):
             label, seeds = label_of(objective, labels[i]), sorted({r.seed for r in group})
+            who = (block, objective, variant, label)
             chosen = [one_protocol(filter(c.shows, group)) for c in layout.columns]
-            rows.append(Row(block, label, "measured", len(seeds), layout.cells(chosen)))
+            rows.append(Row(*who, "measured", len(seeds), layout.cells(chosen)))
             for seed in seeds:
                 its = [[r for r in some if r.seed == seed] for some in chosen]
-                rows.append(Row(block, label, f"seed {seed}", 1, layout.cells(its)))
+                rows.append(Row(*who, f"seed {seed}", 1, layout.cells(its)))
             if papers[i] and papers[i] not in papers[i + 1 :]:
                 label = label_of(objective, *told_apart([papers[i]], VARIANT))
-                cells = tuple(Estimate(papers[i].get(column.key)) for column in layout.columns)
-                rows.append(Row(block, label, "paper", 0, cells))
+                cells = tuple(column.paper(papers[i]) for column in layout.columns)
+                rows.append(Row(block, objective, papers[i], label, "paper", 0, cells))
     return rows
+
+
+def _horizon(variant: tuple[Facts, list[Record]]) -> int:
+    horizon = variant[0].get("horizon")
+    return horizon if isinstance(horizon, int) else 0
+
+
+def _at(rows: Sequence[Facts], horizon: Any) -> Facts:
+    return next((row for row in rows if row.get("horizon", horizon) == horizon), {})
 
 
 def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
@@ -226,18 +186,16 @@ def _span(numbers: Iterable[int]) -> str:
 def table(name: str, records: Iterable[Record]) -> "Table":
     """The named table. Records of other tasks are left out; their order does not matter."""
     layout = LAYOUTS[check_name("table", name, names())]
-    blocks = grouped((r for r in distinct(records) if r.task == layout.task), setting)
-    blocks.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), json.dumps(b[0])))
-    headings = told_apart([facts for facts, _ in blocks], {"scale": "{} scale"} | layout.settings)
-    rows, notes = [], [ABOUT_CELLS]
-    for heading, (_, group) in zip(headings, blocks, strict=True):
-        rows += _rows(name, layout, heading, group)
-        first, *rest = _remarks(layout, group)
-        here = f"{heading}: " * (len(blocks) > 1)
-        notes += [f"{heading}: {first}.", *(f"{here}{note}." for note in rest)]
-    rows = rows or _rows(name, layout, "nothing measured yet", [])
+    blocks = blocks_of(name, layout, records)
+    measured, notes = [block for block in blocks if block.records], [ABOUT_CELLS]
+    notes += [f"{note}." for note in layout.notes]
+    for block in measured:
+        first, *rest = _remarks(layout, block.records)
+        here = f"{block.heading}: " * (len(measured) > 1)
+        notes += [f"{block.heading}: {first}.", *(f"{here}{note}." for note in rest)]
+    rows = tuple(row for block in blocks for row in block.rows)
     unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))
-    return Table(name, layout.title, layout.columns, tuple(rows), unique)
+    return Table(name, layout.title, layout.columns, rows, unique)
 
 
 @dataclass(frozen=True)
@@ -276,20 +234,29 @@ class Table:
 
     def markdown(self) -> str:
         """The table, every seed below it, and the notes."""
+        title = f"## {self.title.translate(MARKDOWN)}"
+        parts = [title, *self._markdown(seeds=False), *self._markdown(seeds=True)]
+        parts += ["\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)]
+        return "\n\n".join(parts) + "\n"
+
+    def summary(self) -> str:
+        """In Markdown too, without the title, the seeds and the notes."""
+        return "\n\n".join(self._markdown(seeds=False)) + "\n"
+
+    def _markdown(self, *, seeds: bool) -> list[str]:
+        """A heading and a table for each block."""
 
         def joined(cells: Iterable[str]) -> str:
             return "| " + " | ".join(cell.translate(MARKDOWN) for cell in cells) + " |"
 
         head = [joined(["Model", "Seeds", *(column.heading for column in self.columns)])]
         head += ["|:--|--:|" + "--:|" * len(self.columns)]
-        parts = [f"## {self.title.translate(MARKDOWN)}"]
-        for seeds, more in ((False, ""), (True, ", every seed")):
-            for block, rows in self.blocks(seeds=seeds).items():
-                texts = ([*row.heads, *map(" ".join, self.lines(row))] for row in rows)
-                body = "\n".join([*head, *map(joined, texts)])
-                parts += [f"### {block.translate(MARKDOWN)}{more}", body]
-        parts += ["\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)]
-        return "\n\n".join(parts) + "\n"
+        parts = []
+        for block, rows in self.blocks(seeds=seeds).items():
+            texts = ([*row.heads, *map(" ".join, self.lines(row))] for row in rows)
+            heading = f"### {block.translate(MARKDOWN)}{', every seed' * seeds}"
+            parts += [heading, "\n".join([*head, *map(joined, texts)])]
+        return parts
 
     def latex(self) -> str:
         """A booktabs table, the interval under each value, and its notes in small print."""

@@ -3,13 +3,24 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.records import Record, grouped, paper_row, told_apart, what
-from nextlat_bench.report.tables import LAYOUTS, PLAIN, VARIANT, label_of, names, rich_table
+from nextlat_bench.report.layouts import DASH, LAYOUTS, PLAIN, VARIANT, Column, label_of, names
+from nextlat_bench.report.records import (
+    Facts,
+    Record,
+    flat,
+    grouped,
+    paper_rows,
+    told_apart,
+    what,
+)
+from nextlat_bench.report.tables import rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["measurements_view"]
+
+MANY = 12  # conditions of one metric that are all shown
 
 
 def measurements_view(
@@ -17,6 +28,7 @@ def measurements_view(
 ) -> "RenderableType":
     """One run's measurements for rich, beside the paper's and the true world model's.
 
+    Of a metric under more than a dozen conditions, those that the table shows.
     `reference_records`: the subject "oracle" measured on the same task; others are ignored.
     """
     from rich.console import Group
@@ -27,7 +39,7 @@ def measurements_view(
     first = records[0]
     name = next((n for n in names() if LAYOUTS[n].task == first.task), "")
     columns = LAYOUTS[name].columns if name else ()
-    paper = paper_row(name, first.objective, first.objective_parameters.get("horizon"))
+    paper = _paper(name, first)
     reference = [r for r in reference_records or () if r.objective == "oracle"]
     truth = {what(r): r for r in reference if r.task_parameters == first.task_parameters}
     who = label_of(first.objective, *told_apart([first.objective_parameters], VARIANT))
@@ -38,7 +50,8 @@ def measurements_view(
     reasons = []
     for heading, (_, group) in zip(headings, groups, strict=True):
         out.add_row(Text(heading.replace("_", " "), "bold"))
-        for record in group:
+        shown = _brief(group, columns)
+        for record in shown:
             exact = next((c for c in columns if c.shows(record)), None)
             alike = (c for c in columns if (c.probe, c.metric) == (record.probe, record.metric))
             column = exact or next(alike, PLAIN)
@@ -48,11 +61,31 @@ def measurements_view(
                 metric.append(f"  {record.condition}" if record.condition else "", "dim"),
                 {True: "↑", False: "↓", None: ""}[record.higher_is_better],
                 Text(" ".join(column.lines(column.cell([record]))), "bold"),
-                Text(column.text(paper.get(exact.key) if exact else None), "dim"),
+                Text(" ".join(exact.lines(exact.paper(paper))) if exact else DASH, "dim"),
                 column.text(true.value),
                 f"{record.n:,}",
                 f"{record.n_skipped:,}",
             )
-            if record.skipped_because:
-                reasons.append(f"- {heading}: {record.skipped_because}")
+        if hidden := len(group) - len(shown):
+            out.add_row(Text(f"  … {hidden} more in records.jsonl", "dim"))
+        reasons += [f"- {heading}: {r.skipped_because}" for r in group if r.skipped_because]
     return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))
+
+
+def _paper(name: str, record: Record) -> Facts:
+    """The paper's row of the same objective, horizon and, where they matter, settings."""
+    facts = flat(record.task_parameters) | {"horizon": record.objective_parameters.get("horizon")}
+    keys = ("horizon", *LAYOUTS[name].paper_settings) if name else ("horizon",)
+    rows = paper_rows(name, record.objective, {key: facts.get(key) for key in keys})
+    return rows[0] if rows else {}
+
+
+def _brief(records: Sequence[Record], columns: Sequence[Column]) -> list[Record]:
+    """One probe's records without those that would flood the screen, in their own order."""
+    hidden = set()
+    for _, some in grouped(records, lambda r: {"metric": r.metric}):
+        if len(some) > MANY:
+            chosen = [r for r in some if not r.condition or any(c.shows(r) for c in columns)]
+            kept = (chosen or some)[:MANY]
+            hidden |= {what(r) for r in some} - {what(r) for r in kept}
+    return [r for r in records if what(r) not in hidden]

@@ -1,0 +1,261 @@
+"""The tables as data: which rows, which columns, and how headings and labels are written.
+
+A column says which records it shows; a layout says who has a row in any case and what makes one of
+the paper's numbers comparable with ours.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextlat_bench.report.records import Facts, Record, told_apart
+from nextlat_bench.report.statistics import Estimate, over_seeds, share_of_seeds
+
+__all__ = ["DASH", "LAYOUTS", "Column", "Layout", "label_of", "names"]
+
+DASH = "–"  # noqa: RUF001  missing is a dash, never zero
+LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
+LABELS |= {"gru": "GRU", "oracle": "True world model"}
+VARIANT = {"horizon": "d={}"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column shows; `key` names the paper's number in published.toml.
+
+    conditions: any of these. "{}" in one is `multiple` times the task's own length.
+    parameters: a probe's, where it matters.
+    solved_at: the cell is the share of seeds whose value is at least this.
+    """
+
+    key: str
+    heading: str
+    probe: str
+    metric: str
+    conditions: tuple[str, ...] = ("",)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    form: str = ".1f"
+    multiple: int = 0
+    solved_at: float | None = None
+
+    @property
+    def percent(self) -> bool:
+        return self.heading.endswith("%")
+
+    def shows(self, record: Record) -> bool:
+        given = record.probe_parameters
+        return (
+            (record.probe, record.metric) == (self.probe, self.metric)
+            and record.condition in self._conditions(record)
+            and all(given.get(name, value) == value for name, value in self.parameters.items())
+        )
+
+    def _conditions(self, record: Record) -> list[str]:
+        length = self.multiple and self.multiple * record.task_parameters.get("length", 0)
+        return [condition.format(length) for condition in self.conditions]
+
+    def cell(self, records: Sequence[Record]) -> Estimate:
+        """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
+        if self.solved_at is None:
+            over = over_seeds(records)
+        else:
+            over = share_of_seeds(records, self.solved_at)
+        return over.times(100.0 if self.percent else 1.0)
+
+    def paper(self, row: Mapping[str, Any]) -> Estimate:
+        """The paper's number, in the heading's unit; of "> 95" the lower end alone."""
+        return Estimate(row.get(self.key), low=row.get(f"{self.key}_above"))
+
+    def text(self, value: float | None) -> str:
+        return DASH if value is None else format(value, self.form)
+
+    def lines(self, cell: Estimate) -> list[str]:
+        """The value and, where it is ours, its interval."""
+        if not cell.num_seeds:
+            bound = cell.value is None and cell.low is not None
+            return [f"> {self.text(cell.low)}" if bound else self.text(cell.value)]
+        if self.solved_at is not None and cell.num_seeds == 1:  # solved or not
+            return [self.text(cell.value)]
+        return [self.text(cell.value), f"[{self.text(cell.low)}, {self.text(cell.high)}]"]
+
+
+PLAIN = Column("", "", "", "", form=".4g")  # how a metric of no table is written
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table as data.
+
+    rows: objectives that have a row in any case; other trained ones follow, before the last.
+    settings: dotted task parameter -> how a block's heading writes it, with its value as {} and
+        any parameter's as {name}; "" where another one's text says it.
+    usual: settings that are named only where they differ from this.
+    paper_settings: the paper's rows stand only in blocks that agree with theirs in these; the
+        others get blocks of their own. None of them: beside ours everywhere.
+    """
+
+    title: str
+    task: str
+    rows: tuple[str, ...]
+    columns: tuple[Column, ...]
+    settings: Mapping[str, str]
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    paper_settings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def shown(self, records: Iterable[Record]) -> list[str]:
+        others = {r.objective for r in records if r.step > 0} - set(self.rows)
+        return [*self.rows[:-1], *sorted(others), self.rows[-1]]
+
+    def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
+        return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))
+
+    def headings(self, blocks: Sequence[Facts], scale: str = "{} scale") -> list[str]:
+        """A block's heading: its scale, its settings and, where two would be the same, all else
+        in which they differ."""
+        usual = self.usual.items()
+        odd = [{k: v for k, v in facts.items() if (k, v) not in usual} for facts in blocks]
+        return told_apart(odd, {"scale": scale} | dict(self.settings))
+
+
+DETOUR = ("p=0.75,replace=random",)
+# a model that answers at every position at once has no other way to answer
+GREEDY = ("decode=greedy", "decode=parallel")
+BRANCH = tuple(f"{decoded},score=branch" for decoded in GREEDY)
+
+
+def countdown(key: str, heading: str, *parts: str) -> Column:
+    """Accuracy of greedy answers under one reading and one split."""
+    condition = ",".join(["decode=greedy", *parts])
+    return Column(key, heading, "accuracy", "accuracy", (condition,))
+
+
+def at(reading: str, multiple: int, metric: str = "accuracy", heading: str = "") -> Column:
+    """At so many times the training length."""
+    return Column(
+        f"{reading}_{multiple}x" + f"_{metric}" * (metric != "accuracy"),
+        heading or f"{reading.capitalize()} at {multiple}x %",
+        "length_generalization",
+        metric,
+        (f"reading={reading},length={{}}",),
+        multiple=multiple,
+    )
+
+
+def reach(reading: str) -> Column:
+    where = (f"reading={reading}",)
+    return Column("", f"Reach, {reading}", "length_generalization", "reach", where, form=".0f")
+
+
+LAYOUTS = {
+    "taxi": Layout(
+        "Table 1. Taxi: did it learn the street map?",
+        task="taxi",
+        rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
+        columns=(
+            Column("next_token", "Next-token %", "next_token", "legal_top1"),
+            Column("legal", "Valid, legal %", "trajectories", "legal"),
+            Column("reached", "Valid, reached %", "trajectories", "reached"),
+            Column(
+                *("compression", "Compression", "compression", "precision"),
+                parameters={"protocol": "precision"},
+                form=".2f",
+            ),
+            Column(
+                *("rank", "Latent rank", "rank", "effective_rank"),
+                parameters={"positions": "all"},
+            ),
+            Column("detour_legal", "Detours 0.75, legal %", "detours", "legal", DETOUR),
+            Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
+        ),
+        settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
+    ),
+    "path_star": Layout(
+        "Path-Star: does it know where it is going before it sets out?",
+        task="path_star",
+        rows=("gpt", "bst", "mtp", "jtp", "nextlat", "oracle"),
+        columns=(
+            Column("greedy", "Path, greedy %", "accuracy", "accuracy", GREEDY),
+            Column("sampled", "Path, sampled %", "accuracy", "accuracy", ("decode=sampled",)),
+            Column("branch", "Branch %", "accuracy", "accuracy", BRANCH),
+            Column("teacher_forced", "Teacher-forced %", "teacher_forced", "accuracy"),
+            Column("solved", "Solved %", "accuracy", "accuracy", GREEDY, solved_at=0.95),
+        ),
+        settings={
+            "degree": "G({},{length})",
+            "length": "",
+            "num_nodes": "{} ids",
+            "variant": "{}",
+            "num_train": "{:,} graphs",
+        },
+        usual={"variant": "forward"},
+        paper_settings=("degree", "length", "num_nodes", "variant"),
+        notes=(
+            "Branch: the second node of the path, the only hard decision; chance is one in as "
+            "many as there are arms",
+            "Teacher-forced: the share of tokens that are right after the true ones before them; "
+            "high where only the branch is wrong",
+            "Solved: the share of seeds with a greedy path accuracy of at least 95%, with its "
+            "Wilson interval; seeds either solve this task or do not, so that their mean may "
+            "describe none of them",
+        ),
+    ),
+    "countdown": Layout(
+        "Countdown: does it plan the sum before it writes it?",
+        task="countdown",
+        rows=("gpt", "bst", "mtp", "jtp", "nextlat", "oracle"),
+        columns=(
+            countdown("accuracy", "Held-out targets %", "kind=heldout"),
+            countdown("seen", "Seen targets %", "kind=seen"),
+            countdown("equations", "Equations valid %", "score=equations", "kind=heldout"),
+            countdown("released", "Released reading %", "score=released", "kind=heldout"),
+        ),
+        settings={
+            "num_inputs": "{} inputs of {min_input} to {max_input}",
+            "min_input": "",
+            "max_input": "",
+            "min_target": "",
+            "max_target": "targets {min_target} to {}",
+            "num_train": "{:,} problems",
+        },
+        notes=(
+            "Every column is of greedy answers; equations and the released reading are of held-out "
+            "targets",
+            "Released reading: the loose checker that was published, which never takes a number "
+            "away; for comparison only",
+        ),
+    ),
+    "a5": Layout(
+        "A5: does it go on multiplying beyond the length it was taught?",
+        task="a5",
+        rows=("gpt", "mtp", "jtp", "nextlat", "gru", "oracle"),
+        columns=(
+            at("trunk", 1),
+            at("trunk", 3),
+            at("recurrent", 1),
+            at("recurrent", 3),
+            at("recurrent", 20),
+            at("recurrent", 3, "whole", "Whole word at 3x, recurrent %"),
+            reach("trunk"),
+            reach("recurrent"),
+        ),
+        settings={"group": "{}", "length": "length {}", "num_train": "{:,} words"},
+        paper_settings=("group", "length"),
+        notes=(
+            "At 1x, 3x, 20x: the running product at that multiple of the training length alone; "
+            "whole word: at every position up to it",
+            "Reach: the longest length with an accuracy of at least 95%",
+            "The trunk reads the whole word; the recurrent reading goes from state to state, one "
+            "element a step, which only objectives with a transition of their own can",
+        ),
+    ),
+}
+
+
+def names() -> list[str]:
+    """The tables there are."""
+    return sorted(LAYOUTS)
+
+
+def label_of(objective: str, variant: str) -> str:
+    return LABELS.get(objective, objective) + (f" ({variant})" if variant else "")

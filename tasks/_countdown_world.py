@@ -188,7 +188,8 @@ class CountdownWorld(World):
             RESULT: self._result,
             SEPARATOR: self._separator,
         }
-        parts = [(np.empty(0, np.int64), np.empty(0, np.int64), states[:0])]
+        none = np.empty(0, np.int64)
+        parts: list[tuple[IntArray, IntArray, States]] = [(none, none, states[:0])]
         for phase, step in steps.items():
             rows = np.flatnonzero(states["phase"] == phase)
             if len(rows):
@@ -242,8 +243,8 @@ class CountdownWorld(World):
 
     def _worked_out(self, states: States) -> tuple[IntArray, IntArray]:
         """(n,) states with a whole left side -> the numbers after the equation, and its result."""
-        fields = (states[name] for name in ("a", "operation", "b"))
-        result = apply(*fields, self.notation.largest)
+        a, operation, b = states["a"], states["operation"], states["b"]
+        result = apply(a, operation, b, self.notation.largest)
         numbers = states["numbers"].copy()
         numbers[:, 0] = result  # the place of an operand
         numbers.sort(axis=1)

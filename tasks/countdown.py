@@ -183,12 +183,12 @@ class Countdown(DrawnTask):
         """(n,) each: is it right, is it in the released reading, and the share of equations."""
         numbers, targets = self.notation.read_prompts(prompts)
         equations, closed = self.notation.read(completions)
-        exact = apply(*np.moveaxis(equations[..., :3], 2, 0), self.largest) == equations[..., 3]
-        exact &= equations[..., 3] >= 0
-        pool = np.column_stack((numbers, targets, equations[:, :-1, 3]))
+        left, operation, right, results = np.moveaxis(equations, 2, 0)
+        exact = (results >= 0) & (apply(left, operation, right, self.largest) == results)
+        pool = np.column_stack((numbers, targets, results[:, :-1]))
         valid, loose = exact.copy(), exact.copy()
         rows = np.arange(len(numbers))
-        for e, (a, _, b, result) in enumerate(np.moveaxis(equations, 0, 2)):
+        for e, (a, b, result) in enumerate(zip(left.T, right.T, results.T, strict=True)):
             known = pool[:, : self.num_inputs + 1 + e]
             loose[:, e] &= (known == a[:, None]).any(axis=1) & (known == b[:, None]).any(axis=1)
             is_a = numbers == a[:, None]
@@ -199,7 +199,7 @@ class Countdown(DrawnTask):
             valid[:, e] &= is_a.any(axis=1) & is_b.any(axis=1)
             done = rows[valid[:, e]]
             numbers[done, i[done]], numbers[done, j[done]] = result[done], -1  # -1: used up
-        reached = closed & (equations[:, -1, 3] == targets)
+        reached = closed & (results[:, -1] == targets)
         return reached & valid.all(axis=1), reached & loose.all(axis=1), valid.mean(axis=1)
 
     def kinds(self, prompts: IntArray) -> npt.NDArray[np.str_]:

@@ -65,15 +65,8 @@ def accuracy(
     task: str, parameters: dict[str, Any], condition: str, *values: float | None, **more: Any
 ) -> list[Record]:
     """Records of the probe accuracy, a seed for each value."""
-    return seeds(
-        *values,
-        task=task,
-        task_parameters=parameters,
-        probe="accuracy",
-        metric="accuracy",
-        condition=condition,
-        **more,
-    )
+    probe = {"task": task, "task_parameters": parameters, "probe": "accuracy"}
+    return seeds(*values, **(probe | {"metric": "accuracy", "condition": condition} | more))
 
 
 def of(objective: str, horizon: int | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import random
 import re
 
+import pytest
 from report_records import DETOUR, MADE_UP, a5_records, path_star_records, record, text_of
 
 from nextlat_bench.report.tables import DASH
@@ -48,24 +49,27 @@ def test_measurements_view_of_nothing_and_of_another_task() -> None:
     assert "no measurements" in text_of(measurements_view([]))
     text = text_of(measurements_view([record(task="sorting", objective="mine")]))
     assert "sorting: mine (d=1)" in text
+    assert "90.0 [88.0, 92.0]" in text  # of a probe that some table shows
+    text = text_of(measurements_view([record(task="sorting", probe="swaps")]))
     assert "0.9 [0.88, 0.92]" in text
 
 
-def test_measurements_view_under_many_conditions() -> None:
-    """Of some 150 rows, those that the table shows, in a screenful."""
-    mine = [r for r in a5_records() if (r.objective, r.seed) == ("nextlat", 0)]
-    mine = random.Random(0).sample(mine, len(mine))
-    text = text_of(measurements_view(mine))
-    shown = [line.split()[:3] for line in text.splitlines() if "reading=" in line]
-    lengths = ("trunk,length=12", "trunk,length=36")
-    lengths += ("recurrent,length=12", "recurrent,length=36", "recurrent,length=240")
-    expected = [["accuracy", "%", f"reading={length}"] for length in lengths]
-    expected += [["whole", "%", "reading=recurrent,length=36"]]
-    expected += [["reach", f"reading={name}", "↑"] for name in ("trunk", "recurrent")]
-    assert sorted(shown) == sorted(expected)
-    assert f"… {len(mine) - len(expected)} more in records.jsonl" in text
-    [line] = [line for line in text.splitlines() if "> 95.0" in line]
-    assert "reading=recurrent,length=36" in line
+@pytest.mark.parametrize(("objective", "num_lines"), [("nextlat", 8), ("gpt", 3)])
+def test_measurements_view_under_many_conditions(objective: str, num_lines: int) -> None:
+    """Of some 150 rows, those that the table shows."""
+    mine = [r for r in a5_records() if (r.objective, r.seed) == (objective, 0)]
+    text = text_of(measurements_view(random.Random(0).sample(mine, len(mine))), width=140)
+    lines = [line for line in text.splitlines() if "reading=" in line]
+    shown = {line.partition("↑")[0].replace(" %", "").replace(" ", "") for line in lines}
+    expected = {f"accuracyreading=trunk,length={k}" for k in (12, 36)} | {"reachreading=trunk"}
+    if objective == "nextlat":
+        expected |= {f"accuracyreading=recurrent,length={k}" for k in (12, 36, 240)}
+        expected |= {"wholereading=recurrent,length=36", "reachreading=recurrent"}
+        [above] = [line for line in lines if "> 95.0" in line]
+        assert "accuracy %  reading=recurrent, length=36" in above
+    assert shown == expected
+    assert len(lines) == num_lines
+    assert f"… {len(mine) - num_lines} more in records.jsonl" in text
 
 
 def test_measurements_view_of_another_tasks_many_conditions() -> None:

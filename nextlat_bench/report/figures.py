@@ -150,7 +150,8 @@ def countdown(layout: Layout, records: Sequence[Record]) -> "Figure":
         given = {row.variant.get("horizon") for row in block.rows}
         horizons = sorted(h for h in given if isinstance(h, int))
         place = {None: -0.6} | {h: float(i) for i, h in enumerate(horizons)}
-        for k, objective in enumerate(objectives):
+        beside = dict.fromkeys(place.values(), 0.05)  # of the mean, for the next seeds there
+        for objective in objectives:
             colour, marker = _look(objective)
             chosen = [(x, row) for h, x in place.items() for row in _chosen(block, objective, h)]
             for source, style in (
@@ -165,15 +166,14 @@ def countdown(layout: Layout, records: Sequence[Record]) -> "Figure":
             for x, row in chosen:
                 if row.source.startswith("seed"):
                     style = SEED | {"markeredgecolor": colour}
-                    panel.plot(x + 0.05 + 0.03 * k, _value(row), **style)
+                    panel.plot(x + beside[x], _value(row), **style)
+            for x in {x for x, row in chosen if row.source.startswith("seed")}:
+                beside[x] += 0.03
         panel.set_xticks(range(len(horizons)), map(str, horizons))
         panel.set(xlim=(-0.8, len(horizons) - 0.6), ylim=(0, None))
         panel.set(xlabel="horizon", ylabel="held-out targets, %")
         panel.set_title(block.heading, loc="left")
-    legend: dict[str, Artist] = {
-        label_of(o, ""): Line2D([], [], **MEAN, color=_look(o)[0], marker=_look(o)[1])
-        for o in objectives
-    }
+    legend = _means(objectives)
     legend["one seed"] = Line2D([], [], **SEED)
     _legend(out, legend | {"paper, 4 inputs": Line2D([], [], color=GREY, **PAPER)})
     return out
@@ -193,8 +193,12 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
         panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
         lengths: set[int] = set()
         style: dict[str, Any]
-        for row in [row for o in objectives for row in _chosen(block, o)]:
-            thin = {"linewidth": 0.8, "alpha": 0.4} if row.source.startswith("seed") else {}
+        for k, row in [(k, r) for k, o in enumerate(objectives) for r in _chosen(block, o)]:
+            colour, marker = _look(row.objective)
+            style = {"color": colour, "linewidth": 0.8, "alpha": 0.4}
+            if row.source == "measured":  # marks where others' are not, for curves that agree
+                style = MEAN | {"color": colour, "marker": marker}
+                style |= {"markersize": 5, "markevery": (k, len(objectives))}
             for reading, dashes in READINGS.items():
                 points = [
                     (length, cell.value)
@@ -202,9 +206,8 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
                     if its == reading and cell.value is not None
                 ]
                 lengths |= {length for length, _ in points}
-                style = {"linewidth": 2.0, "color": _look(row.objective)[0], "linestyle": dashes}
                 for panel in panels if points else []:
-                    panel.plot(*zip(*points, strict=True), **style | thin)
+                    panel.plot(*zip(*points, strict=True), **style, linestyle=dashes)
         for panel in panels:
             panel.set_ylim(0, 103)
             if order := ORDERS.get(block.facts["group"]):
@@ -225,9 +228,7 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
                 panel.tick_params(labelleft=False)
             else:
                 panel.remove()
-    legend: dict[str, Artist] = {
-        label_of(o, ""): Line2D([], [], color=_look(o)[0], linewidth=4) for o in objectives
-    }
+    legend = _means(objectives)
     legend |= {r: Line2D([], [], color=GREY, linestyle=d) for r, d in READINGS.items()}
     legend["one seed"] = Line2D([], [], color=GREY, linewidth=0.8, alpha=0.6)
     _legend(out, legend | {"chance": Line2D([], [], **CHANCE)})
@@ -309,6 +310,14 @@ def _canvas(num_rows: int, num_columns: int, height: float) -> tuple["Figure", l
     ratios = [2.0] * (num_columns - 1) + [1.0]
     panels = out.subplots(num_rows, num_columns, squeeze=False, width_ratios=ratios)
     return out, list(panels.ravel())
+
+
+def _means(objectives: Sequence[str]) -> "dict[str, Artist]":
+    """Their lines, for a legend."""
+    from matplotlib.lines import Line2D
+
+    looks = {label_of(objective, ""): _look(objective) for objective in objectives}
+    return {who: Line2D([], [], **MEAN, color=c, marker=m) for who, (c, m) in looks.items()}
 
 
 def _legend(drawn: "Figure", entries: "dict[str, Artist]") -> None:

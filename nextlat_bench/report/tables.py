@@ -161,21 +161,28 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
         about.append(f"trained for {_span(steps)} steps")
     for decoder, _ in grouped((r for r in records if r.decoder), lambda r: flat(r.decoder)):
         about.append(f"decoder: {', '.join(say(decoder, decoder))}")
-    notes = [", ".join(about)]
+    said: dict[str, list[str]] = {", ".join(about): []}  # text -> columns of which it is true
     for column in layout.columns:
         mine = [r for r in records if column.shows(r) and r.objective in shown]
         for protocol, group in grouped(mine, lambda r: r.probe_parameters):
             n = f"{_span(r.n for r in group if r.value is not None)} trials a seed"
-            notes.append(f"probe {column.probe}: {', '.join([n, *say(protocol, protocol)])}")
-        for why, group in grouped(mine, lambda r: {"because": r.skipped_because}):
+            said[f"probe {column.probe}: {', '.join([n, *say(protocol, protocol)])}"] = []
+        for why, group in grouped(mine, _because):
             because = f"({why['because'] or 'no reason given'})"
             if skipped := sum(r.n_skipped for r in group):
-                notes.append(f"{column.heading}: {skipped:,} trials skipped in all {because}")
+                text = f"{skipped:,} trials skipped in all {because}"
+                said.setdefault(text, []).append(column.heading)
             if who := {label_of(r.objective, f"seed {r.seed}") for r in group if r.value is None}:
-                notes.append(f"{column.heading}: no value for {', '.join(sorted(who))} {because}")
+                text = f"no value for {', '.join(sorted(who))} {because}"
+                said.setdefault(text, []).append(column.heading)
     if others := sorted({r.objective for r in records} - set(shown)):
-        notes.append(f"measured but not shown: {', '.join(others)}")
-    return notes
+        said[f"measured but not shown: {', '.join(others)}"] = []
+    return [f"{', '.join(where)}: {text}" if where else text for text, where in said.items()]
+
+
+def _because(record: Record) -> Facts:
+    """The reason without the run's name, which would give every run a note of its own."""
+    return {"because": record.skipped_because.replace(record.run, "it")}
 
 
 def _span(numbers: Iterable[int]) -> str:

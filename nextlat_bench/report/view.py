@@ -1,5 +1,6 @@
 """One run's measurements, beside the paper's and the true world model's, for the terminal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["measurements_view"]
 
+LONG = 24  # characters of a condition, which are broken at its commas beyond
+EVERY = [column for layout in LAYOUTS.values() for column in layout.columns]
 MANY = 12  # conditions of one metric that are all shown
 
 
@@ -53,12 +56,14 @@ def measurements_view(
         shown = _brief(group, columns)
         for record in shown:
             exact = next((c for c in columns if c.shows(record)), None)
-            alike = (c for c in columns if (c.probe, c.metric) == (record.probe, record.metric))
+            alike = (c for c in EVERY if (c.probe, c.metric) == (record.probe, record.metric))
             column = exact or next(alike, PLAIN)
             true = column.cell([truth[what(record)]] if what(record) in truth else [])
             metric = Text(f"  {record.metric.replace('_', ' ')}{' %' * column.percent}")
+            where = record.condition
+            where = where.replace(",", ", ") if len(where) > LONG else where
             out.add_row(
-                metric.append(f"  {record.condition}" if record.condition else "", "dim"),
+                metric.append(f"  {where}" if where else "", "dim"),
                 {True: "↑", False: "↓", None: ""}[record.higher_is_better],
                 Text(" ".join(column.lines(column.cell([record]))), "bold"),
                 Text(" ".join(exact.lines(exact.paper(paper))) if exact else DASH, "dim"),
@@ -82,10 +87,10 @@ def _paper(name: str, record: Record) -> Facts:
 
 def _brief(records: Sequence[Record], columns: Sequence[Column]) -> list[Record]:
     """One probe's records without those that would flood the screen, in their own order."""
-    hidden = set()
-    for _, some in grouped(records, lambda r: {"metric": r.metric}):
-        if len(some) > MANY:
-            chosen = [r for r in some if not r.condition or any(c.shows(r) for c in columns)]
-            kept = (chosen or some)[:MANY]
-            hidden |= {what(r) for r in some} - {what(r) for r in kept}
-    return [r for r in records if what(r) not in hidden]
+    often = Counter(record.metric for record in records)
+    chosen = [
+        r
+        for r in records
+        if often[r.metric] <= MANY or not r.condition or any(c.shows(r) for c in columns)
+    ]
+    return chosen or list(records[:MANY])

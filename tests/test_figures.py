@@ -1,0 +1,304 @@
+"""Figures as pure functions of records: what is drawn is what was measured, every seed of it."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from report_records import (
+    A5,
+    LENGTHS,
+    MADE_UP,
+    a5_records,
+    countdown_records,
+    of,
+    path_star_records,
+    seeds,
+)
+
+from nextlat_bench.report.figures import FIGURES, LOOKS, draw, figure
+from nextlat_bench.report.records import Record, write
+
+EVERYTHING = {"path_star": path_star_records, "countdown": countdown_records, "a5": a5_records}
+
+
+def drawn(name: str, records: list[Record]) -> Figure:
+    made = figure(name, records)
+    assert made is not None
+    return made
+
+
+def points(axes: Axes, **wanted: Any) -> set[tuple[float, float]]:
+    """Of all lines that look so."""
+    return {
+        (float(x), round(float(y), 6))
+        for line in axes.lines
+        if all(getattr(line, f"get_{key}")() == value for key, value in wanted.items())
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    }
+
+
+def bars(axes: Axes) -> list[tuple[float, float, str, bool]]:
+    """Centre, height, colour and whether it is hatched, from left to right."""
+    found = []
+    for patch in axes.patches:
+        assert isinstance(patch, Rectangle)
+        hatched = bool(patch.get_hatch())
+        colour = to_hex(patch.get_edgecolor() if hatched else patch.get_facecolor())
+        centre = patch.get_x() + patch.get_width() / 2
+        if not np.isnan(patch.get_height()):  # nothing to be seen
+            found.append((centre, patch.get_height(), colour.lower(), hatched))
+    return sorted(found)
+
+
+def legend(made: Figure) -> list[str]:
+    return [text.get_text() for text in made.legends[0].get_texts()]
+
+
+def colour(objective: str) -> str:
+    return LOOKS[objective][0].lower()
+
+
+# ---- Path-Star
+
+
+def test_path_star_bars_and_seeds() -> None:
+    (axes,) = drawn("path_star", path_star_records()).axes
+    ours = [bar for bar in bars(axes) if not bar[3]]
+    assert [(height, c) for _, height, c, _ in ours] == [
+        (pytest.approx(100 * np.mean(values)), colour(objective))
+        for objective, values in {
+            "gpt": (0.5, 0.52, 0.49),
+            "bst": (1.0, 0.99, 0.5),
+            "mtp": (0.55, 0.6, 0.97),
+            "jtp": (0.51, 0.5, 0.52),
+            "nextlat": (1.0, 0.98, 0.99),
+        }.items()
+    ]
+    dots = points(axes, marker="o")
+    assert len(dots) == 15  # greedy, every seed, no true world model
+    for centre, _, _, _ in ours:
+        assert sum(abs(x - centre) < 0.08 for x, _ in dots) == 3
+    assert points(axes, linestyle=":") == {
+        (x + side, round(100 / degree, 6))
+        for x, degree in enumerate((2, 2, 5, 7))
+        for side in (-0.44, 0.44)
+    }
+    texts = [label.get_text() for label in axes.get_xticklabels()]
+    assert texts == [
+        "laptop scale\nG(2,5)\n20 ids",
+        *(f"paper\nG({graph})\n100 ids" for graph in ("2,10", "5,5", "7,7")),
+    ]
+
+
+def test_path_star_has_the_papers_bars_where_it_has_the_same_graph() -> None:
+    (axes,) = drawn("path_star", path_star_records(degree=5, num_nodes=100)).axes
+    beside = [bar for bar in bars(axes) if bar[0] < 0.5]
+    assert [hatched for *_, hatched in beside] == [False, True] * 5
+    assert [height for _, height, _, hatched in beside if hatched] == [18.6, 99.9, 21.2, 47.3, 99.8]
+    assert [c for _, _, c, _ in beside[::2]] == [c for _, _, c, _ in beside[1::2]]
+    other = [height for x, height, _, _ in bars(axes) if 0.5 < x < 1.5]
+    assert other == [49.4, 98.9, 66.2, 69.5, 97.1]  # G(2,10), not trained here
+
+
+# ---- Countdown
+
+
+def test_countdown_lines_and_seeds() -> None:
+    (axes,) = drawn("countdown", countdown_records()).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4", "8"]
+    nextlat = {"color": LOOKS["nextlat"][0]}
+    means = sorted(points(axes, **nextlat, linestyle="-"))
+    assert means == [
+        (x, pytest.approx(y, abs=1e-5))
+        for x, y in enumerate(100 * (best - 0.005 / 3) for best in (0.30, 0.36, 0.39))
+    ]
+    assert points(axes, **nextlat, linestyle="--") == {(0, 54.8), (1, 57.6), (2, 58.7)}
+    across = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]  # of the axes' width
+    heights = sorted(round(float(line.get_ydata()[0]), 2) for line in across)
+    assert heights == [20.83, 25.83, 33.1, 42.3]
+    seeds_drawn = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert len(seeds_drawn) == 3 * (2 + 3 * 3)
+    values = sorted(round(float(line.get_ydata()[0]), 6) for line in seeds_drawn)
+    assert values[:3] == [19.0, 21.0, 21.0]
+
+
+def test_a_horizon_of_two_variants_shows_the_one_of_most_seeds() -> None:
+    one = [r for r in countdown_records() if (r.objective, r.seed) == ("nextlat", 0)]
+    changes = {"step": 9000, "value": 0.9, "run": "later"}
+    later = [Record(**(vars(r) | changes)) for r in one if r.objective_parameters["horizon"] == 4]
+    (axes,) = drawn("countdown", [*countdown_records(), *later]).axes
+    assert max(y for _, y in points(axes, color=LOOKS["nextlat"][0])) < 60
+    (axes,) = drawn("countdown", [*one, *later]).axes
+    assert (1, 90.0) in points(axes, color=LOOKS["nextlat"][0])  # as many seeds, more steps
+
+
+# ---- A5
+
+
+def test_a5_curves() -> None:
+    near, far = drawn("a5", a5_records()).axes
+    where = {"task": "a5", "probe": "length_generalization", "metric": "accuracy"}
+    for objective, reading, dashes in (
+        ("gpt", "trunk", "--"),
+        ("nextlat", "trunk", "--"),
+        ("nextlat", "recurrent", "-"),
+        ("gru", "recurrent", "-"),
+    ):
+        mine = [
+            r
+            for r in a5_records()
+            if r.objective == objective
+            and all(getattr(r, key) == value for key, value in where.items())
+            and r.condition.startswith(f"reading={reading},")
+        ]
+        for seed in range(3):
+            its = {
+                (float(r.condition.rpartition("=")[2]), round(100 * r.value, 6))
+                for r in mine
+                if r.seed == seed and r.value is not None
+            }
+            assert len(its) == len(LENGTHS)
+            for panel in (near, far):
+                thin = {"color": LOOKS[objective][0], "linestyle": dashes, "linewidth": 0.8}
+                assert its <= points(panel, **thin)
+    for panel in (near, far):
+        assert {y for _, y in points(panel, linestyle=":")} == {round(100 / 60, 6)}
+    assert (near.get_xlim(), far.get_xlim()) == ((1, 36), (36, 240))
+    assert far.get_xscale() == "log"
+    assert (12, 0) in points(near, color="#777777")  # the training length
+    curves = {line.get_color() for line in near.lines} - {"black", "#777777"}
+    assert curves == {LOOKS[who][0] for who in ("gpt", "mtp", "jtp", "nextlat", "gru")}
+
+
+def test_a5_mean_line() -> None:
+    near, _ = drawn("a5", a5_records()).axes
+    thick = points(near, color=LOOKS["gru"][0], linewidth=2.0)
+    values = [
+        r.value
+        for r in a5_records()
+        if (r.objective, r.metric, r.condition)
+        == ("gru", "accuracy", "reading=recurrent,length=36")
+    ]
+    assert dict(thick)[36.0] == pytest.approx(100 * np.mean(values), abs=1e-5)
+
+
+def test_a_reading_that_is_not_there_is_no_line_at_zero() -> None:
+    gone = seeds(
+        None,
+        task="a5",
+        task_parameters=A5,
+        probe="length_generalization",
+        metric="accuracy",
+        condition="reading=recurrent,length=5",
+        **of("gpt"),
+    )
+    near, _ = drawn("a5", [*a5_records(), *gone]).axes
+    assert not points(near, color=LOOKS["gpt"][0], linestyle="-")
+
+
+def test_short_words_have_no_panel_of_long_ones() -> None:
+    short = a5_records(tuple(range(1, 13)), group="S3", length=4, test_length=12)
+    assert len(drawn("a5", short).axes) == 1
+    made = drawn("a5", [*a5_records(), *short])
+    assert [axes.get_xlim() for axes in made.axes] == [(1, 36), (36, 240), (1, 12)]
+    assert {y for _, y in points(made.axes[2], linestyle=":")} == {round(100 / 6, 6)}
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_objective_is_in_the_legend(name: str) -> None:
+    made = drawn(name, EVERYTHING[name]())
+    wanted = {"GPT", "MTP", "JTP", "NextLat", {"a5": "GRU"}.get(name, "BST"), "one seed"}
+    assert wanted <= set(legend(made))
+    assert "True world model" not in legend(made)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_an_objective_of_ones_own_is_drawn(name: str) -> None:
+    mine = [
+        Record(**(vars(r) | {"objective": "mine", "run": f"mine {r.run}"}))
+        for r in EVERYTHING[name]()
+        if r.objective == "nextlat"
+    ]
+    assert "mine" in legend(drawn(name, [*EVERYTHING[name](), *mine]))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off_or_overlaps(name: str) -> None:
+    """Tick labels beside each other, and all text inside the picture."""
+    made = drawn(name, EVERYTHING[name]())
+    renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
+    made.draw(renderer)
+    for axes in made.axes:
+        labels = [t for t in axes.get_xticklabels() if t.get_text() and t.get_visible()]
+        boxes = [label.get_window_extent(renderer) for label in labels]
+        for left, right in pairwise(boxes):
+            assert left.x1 < right.x0
+        for text in (*labels, axes.xaxis.label, axes.yaxis.label, axes.title):
+            box = text.get_window_extent(renderer)
+            if text.get_text():
+                assert box.x0 >= 0
+                assert box.y0 >= 0
+                assert box.x1 <= made.bbox.x1
+                assert box.y1 <= made.bbox.y1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_records_give_the_same_bytes(name: str, tmp_path: Path) -> None:
+    records = EVERYTHING[name]()
+    assert draw(name, records, tmp_path / "deep" / "a.png")
+    first = (tmp_path / "deep" / "a.png").read_bytes()
+    with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red", "savefig.dpi": 20}):
+        assert draw(name, records[::-1], tmp_path / "b.png")
+    assert first.startswith(b"\x89PNG")
+    assert (tmp_path / "b.png").read_bytes() == first
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_where_nothing_was_measured_there_is_no_figure(name: str, tmp_path: Path) -> None:
+    truth = [r for r in path_star_records() if r.objective == "oracle"]
+    lost = [
+        Record(**(vars(r) | {"value": None, "low": None, "high": None})) for r in EVERYTHING[name]()
+    ]
+    for records in ([], MADE_UP, truth, lost):
+        assert figure(name, records) is None
+        assert not draw(name, records, tmp_path / "none.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_taxi_has_no_figure_and_an_unknown_table_is_named() -> None:
+    assert figure("taxi", MADE_UP) is None
+    with pytest.raises(ValueError, match=r"no table named 'a6' \(there are: a5, "):
+        figure("a6", [])
+
+
+def test_report_says_what_it_drew(tmp_path: Path) -> None:
+    """On standard error: what it prints can be piped into a file."""
+    write(tmp_path / "a5.jsonl", a5_records())
+    arguments = ["--format", "csv", "--records", "a5.jsonl", "--figures", "drawn"]
+    command = [sys.executable, "-m", "nextlat_bench", "report", "a5", "taxi", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr.splitlines() == [str(Path("drawn", "a5.png")), "taxi: nothing to draw"]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a5.png"]
+    assert "drawn" not in done.stdout
+
+
+def test_importing_figures_loads_neither_matplotlib_nor_torch_nor_tasks() -> None:
+    code = (
+        "import sys, nextlat_bench.report.figures as f; f.figure('a5', []);"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'matplotlib')"
+        " or m.startswith(('nextlat_bench.tasks', 'nextlat_bench.probes'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -29,7 +29,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A world, e.g. taxi.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="taxi, path_star, countdown or a5.")]
 Scale = Annotated[
     str, typer.Option(help="smoke (a minute), laptop (two cores, minutes) or paper (its sizes).")
 ]
@@ -37,6 +37,11 @@ Streets = Annotated[
     str | None,
     typer.Option(help="Taxi's map: heliopolis, a GraphML, OSM XML or CSV file, or a place name."),
 ]
+Graph = Annotated[
+    str | None,
+    typer.Option(metavar="DxL", help="Path-Star's graph: 2x5 has two arms, five nodes a path."),
+]
+Objective = Annotated[str, typer.Option(help="gpt, mtp, jtp, nextlat, bst or gru.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PART.FIELD=VALUE", help="e.g. training.steps=100; repeatable."),
@@ -80,29 +85,34 @@ def preset(
     objective: str,
     scale: str,
     seed: int,
-    streets: str | None,
     settings: list[str] | None,
+    **options: str | None,
 ) -> "Run":
+    """The preset's run; `options` are those that only some presets take, None where not given."""
+    import inspect
+
     from nextlat_bench import registry
     from nextlat_bench.run import SCALES
 
     registry.check_name("task", task, registry.names("tasks"))
     registry.check_name("objective", objective, registry.names("objectives"))
     registry.check_name("scale", scale, list(SCALES))
-    options = {"streets": streets} if streets is not None else {}
-    if options and task != "taxi":
-        raise ValueError(f"--streets is for taxi; {task} has no street map")
-    run: Run = registry.load("presets", task).run(objective, scale, seed, **options)
+    make = registry.load("presets", task).run
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - inspect.signature(make).parameters:
+        raise ValueError(f"--{name} is not for {task}")
+    run: Run = make(objective, scale, seed, **given)
     return run.override(settings or [])
 
 
 @app.command()
 def run(
     task: TaskName,
-    objective: Annotated[str, typer.Option(help="gpt, mtp, jtp or nextlat.")] = "nextlat",
+    objective: Objective = "nextlat",
     scale: Scale = "laptop",
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and probes.")] = 0,
     streets: Streets = None,
+    graph: Graph = None,
     settings: Settings = None,
     out: Out = Path("runs"),
     device: Device = None,
@@ -112,13 +122,13 @@ def run(
 
     Stopped or killed, the same command goes on where it was; finished, it shows the results again.
 
-    Example: nextlat-bench run taxi --objective gpt --seed 1
+    Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
     from nextlat_bench.run_dir import RunDir, atomic_write
     from nextlat_bench.train import chosen_device, train
 
     chosen_device(device)  # refused before anything is written
-    chosen = preset(task, objective, scale, seed, streets, settings)
+    chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"[bold]{chosen.id}[/]  in {folder.path}", highlight=False)
@@ -146,7 +156,7 @@ def run(
 def measure_run(
     screen: "Console", folder: "RunDir", run: "Run", probes: list[str] | None, device: str | None
 ) -> list[Any]:
-    from nextlat_bench.measure import measure, run_identity
+    from nextlat_bench.measure import chosen_probes, measure, run_identity
     from nextlat_bench.trained import load_trained
 
     with progress_bar(screen, "probing") as advance:
@@ -161,7 +171,7 @@ def measure_run(
 
 
 def measure_known(screen: "Console", name: str, run: "Run", out: Path) -> list[Any]:
-    from nextlat_bench.measure import known_identity, measure
+    from nextlat_bench.measure import chosen_probes, known_identity, measure
     from nextlat_bench.subject import known_subject
 
     identity = known_identity(name, run.task, run.scale)
@@ -177,16 +187,6 @@ def measure_known(screen: "Console", name: str, run: "Run", out: Path) -> list[A
         )
 
 
-def chosen_probes(task: str, scale: str, names: list[str] | None) -> list[Any]:
-    """The preset's probes, or those of the names given (with their defaults if not in it)."""
-    from nextlat_bench import registry
-
-    probes = {probe.name: probe for probe in registry.load("presets", task).probes(scale)}
-    if not names:
-        return list(probes.values())
-    return [probes[name] if name in probes else registry.load("probes", name)() for name in names]
-
-
 @app.command()
 def probe(
     subject: Annotated[
@@ -198,6 +198,7 @@ def probe(
     task: Annotated[str, typer.Option(help="For a subject whose answer is known.")] = "taxi",
     scale: Scale = "laptop",
     streets: Streets = None,
+    graph: Graph = None,
     settings: Settings = None,
     out: Out = Path("runs"),
     device: Device = None,
@@ -210,16 +211,18 @@ def probe(
     """
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.subject import KNOWN
+    from nextlat_bench.taggers import OF_WORDS
 
     screen = console()
-    if subject in KNOWN:
-        chosen = preset(task, "gpt", scale, 0, streets, settings)
+    known = KNOWN | OF_WORDS
+    if subject in known:
+        chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
         show_measurements(screen, measure_known(screen, subject, chosen, out), [])
         return
     folder = RunDir(subject)
     if not folder.path.is_dir():
         raise ValueError(
-            f"{subject} is neither a run folder nor a known subject ({', '.join(KNOWN)})"
+            f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
         )
     with folder.lock():
         records = measure_run(screen, folder, folder.run(), probes, device)
@@ -240,35 +243,23 @@ def show(
     """
     from nextlat_bench.report.records import read
     from nextlat_bench.run_dir import RunDir
-    from nextlat_bench.show import run_view
+    from nextlat_bench.show import draw_map, run_view
 
     folder, screen = RunDir(run_dir), console()
     screen.print(run_view(folder))
     if folder.records.exists():
         show_measurements(screen, read(folder.records), [])
     if map is not None:
-        draw_map(folder.run(), folder, map)
-
-
-def draw_map(run: "Run", folder: "RunDir", path: Path) -> None:
-    """True edges black, false ones red, as the probe of the run's scale reconstructs them."""
-    import numpy as np
-
-    from nextlat_bench.probes.map_reconstruction import MapReconstruction, draw
-    from nextlat_bench.subject import load
-
-    (probe,) = chosen_probes(run.task.name, run.scale, [MapReconstruction.name])
-    rng = np.random.default_rng(run.seed)
-    _, found = probe.reconstruction(load(folder.path), run.task, rng)
-    draw(found, run.task.map, path, title=f"{run.objective.name}, seed {run.seed}")
+        draw_map(folder, map)
 
 
 @app.command()
 def plan(
     task: TaskName,
-    objective: Annotated[str, typer.Option(help="gpt, mtp, jtp or nextlat.")] = "nextlat",
+    objective: Objective = "nextlat",
     scale: Scale = "paper",
     streets: Streets = None,
+    graph: Graph = None,
     settings: Settings = None,
 ) -> None:
     """Counts what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.
@@ -277,7 +268,8 @@ def plan(
     """
     from nextlat_bench.show import plan_view
 
-    console().print(plan_view(preset(task, objective, scale, 0, streets, settings)))
+    chosen = preset(task, objective, scale, 0, settings, streets=streets, graph=graph)
+    console().print(plan_view(chosen))
 
 
 @app.command()
@@ -288,6 +280,7 @@ def sample(
     start: Annotated[int, typer.Option(min=0, help="Number of the first one.")] = 0,
     scale: Scale = "laptop",
     streets: Streets = None,
+    graph: Graph = None,
     settings: Settings = None,
     out: Annotated[
         Path | None, typer.Option(help="FILE.npz (arrays) or FILE.jsonl (a line an example).")
@@ -299,7 +292,7 @@ def sample(
     """
     from nextlat_bench.samples import write_samples
 
-    chosen = preset(task, "gpt", scale, 0, streets, settings).task
+    chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph).task
     batch = chosen.sample(split, start, n)
     if out is not None:
         write_samples(out, chosen, batch)
@@ -336,8 +329,10 @@ def other_entries(kind: str) -> list[tuple[str, str]]:
         return [(name, tables.LAYOUTS[name].title) for name in tables.names()]
     if kind == "subjects":
         from nextlat_bench.subject import KNOWN
+        from nextlat_bench.taggers import OF_WORDS
 
-        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in KNOWN.items()]
+        known = OF_WORDS | KNOWN
+        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in known.items()]
     from nextlat_bench.tasks._street_files import embedded_names
     from nextlat_bench.tasks.taxi import StreetMap
 

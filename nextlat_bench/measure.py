@@ -16,7 +16,7 @@ from nextlat_bench.run import Run
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Task
 
-__all__ = ["Measured", "known_identity", "measure", "run_identity"]
+__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "run_identity"]
 
 Identity = dict[str, Any]  # the fields of a record that name the run
 
@@ -63,6 +63,14 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
         "seed": 0,
         "step": 0,
     }
+
+
+def chosen_probes(task: str, scale: str, names: list[str] | None) -> list[Probe]:
+    """The preset's probes, or those of the names given (with their defaults if not in it)."""
+    probes = {probe.name: probe for probe in registry.load("presets", task).probes(scale)}
+    if not names:
+        return list(probes.values())
+    return [probes[name] if name in probes else registry.load("probes", name)() for name in names]
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.console import clock
@@ -11,7 +12,7 @@ from nextlat_bench.run_dir import RunDir, read_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["cost", "plan_view", "run_view"]
+__all__ = ["cost", "draw_map", "plan_view", "run_view"]
 
 ADAM_BYTES = 4 + 4 + 8  # a weight, its gradient and two moments, float32
 
@@ -62,6 +63,25 @@ def run_view(folder: RunDir) -> "Table":
     states = {True: "done", False: "trained, not all measured" if folder.is_trained else "training"}
     facts["state"] = states[folder.is_done]
     return facts_table(str(folder.path), facts)
+
+
+def draw_map(folder: RunDir, path: Path) -> None:
+    """The street map that a run's traversals imply, as the probe of its scale reconstructs it:
+    true edges black, false ones red. A task without streets is a ValueError."""
+    import numpy as np
+
+    from nextlat_bench.measure import chosen_probes
+    from nextlat_bench.probes.map_reconstruction import MapReconstruction, draw
+    from nextlat_bench.subject import load
+
+    run = folder.run()
+    if run.task.name != "taxi":
+        raise ValueError(f"--map {path}: {run.task.name} has no street map")
+    (probe,) = chosen_probes(run.task.name, run.scale, [MapReconstruction.name])
+    assert isinstance(probe, MapReconstruction)
+    rng = np.random.default_rng(run.seed)
+    _, found = probe.reconstruction(load(folder.path), run.task, rng)
+    draw(found, run.task.map, path, title=f"{run.objective.name}, seed {run.seed}")
 
 
 def cost(run: Run) -> dict[str, float]:

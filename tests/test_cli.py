@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -63,6 +64,39 @@ def test_run_leaves_a_complete_folder(runs: Path) -> None:
         "map_reconstruction",
     }
     assert all(row["n"] > 0 or row["n_skipped"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("task", ["path_star", "countdown", "a5"])
+def test_the_other_worlds_run_and_report(task: str, tmp_path: Path) -> None:
+    for objective in ("nextlat", "gru"):
+        arguments = ["run", task, "--scale", "smoke", "--objective", objective, *SMALL]
+        done = call(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    table = call("report", task, cwd=tmp_path)
+    assert table.returncode == 0, table.stderr
+    assert "GRU" in table.stdout
+    figures = call("report", task, "--figures", "drawn", cwd=tmp_path)
+    assert figures.returncode == 0, figures.stderr
+    assert (tmp_path / "drawn" / f"{task}.png").read_bytes().startswith(b"\x89PNG")
+    run = next((tmp_path / "runs").glob(f"{task}-nextlat-*"))
+    refused = call("show", str(run), "--map", str(tmp_path / "map.png"))
+    assert refused.returncode == 2
+    assert f"{task} has no street map" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "pattern"),
+    [
+        ("path_star", r"(\d+,\d+\|?){8}/\d+,\d+=\d+(,\d+){4}"),
+        ("countdown", r"\d+,\d+,\d+ -> \d+: \d+[-+*/]\d+=\d+, \d+[-+*/]\d+=\d+"),
+        ("a5", r"(\S+ \* ){11}\S+ = \S+"),
+    ],
+)
+def test_samples_are_readable(task: str, pattern: str) -> None:
+    done = call("sample", task, "-n", "4")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert all(re.fullmatch(pattern, line) for line in done.stdout.splitlines()), done.stdout
 
 
 def test_a_finished_run_is_shown_again_at_once(runs: Path) -> None:
@@ -160,6 +194,14 @@ REFUSED = {
     "no such map": (["run", "taxi", "--streets", "nowhere.graphml"], "nowhere.graphml"),
     "no such run": (["show", "nowhere"], "nowhere"),
     "no such subject": (["probe", "nowhere"], "neither a run folder nor a known subject"),
+    "streets of a star": (["run", "path_star", "--streets", "x"], "--streets is not for path_star"),
+    "a star of streets": (["run", "taxi", "--graph", "2x5"], "--graph is not for taxi"),
+    "bad graph": (["run", "path_star", "--graph", "two"], "graph = 'two': expected DEGREExLENGTH"),
+    "too few ids": (["run", "path_star", "--set", "task.num_nodes=8"], "PathStar.num_nodes = 8"),
+    "too many inputs": (["sample", "countdown", "--set", "task.num_inputs=9"], "num_inputs = 9"),
+    "no such group": (["run", "a5", "--set", "task.group=A6"], "A5.group = 'A6': expected one of"),
+    "no end": (["run", "a5", "--objective", "bst"], "bst needs sequences that close with an end"),
+    "no tagger of that name": (["probe", "clever_hans", "--task", "a5"], "no subject named"),
     "unknown probe": (["probe", "RUN", "compresion"], "did you mean 'compression'"),
     "unknown table": (["report", "texi"], "taxi"),
     "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
@@ -229,6 +271,7 @@ def test_the_command_line_is_frozen() -> None:
     assert options == {
         "run": [
             "--device",
+            "--graph",
             "--objective",
             "--out",
             "--scale",
@@ -237,10 +280,19 @@ def test_the_command_line_is_frozen() -> None:
             "--streets",
             "--threads",
         ],
-        "probe": ["--device", "--out", "--scale", "--set", "--streets", "--task"],
+        "probe": ["--device", "--graph", "--out", "--scale", "--set", "--streets", "--task"],
         "show": ["--map"],
-        "plan": ["--objective", "--scale", "--set", "--streets"],
-        "sample": ["--out", "--scale", "--set", "--split", "--start", "--streets", "-n"],
+        "plan": ["--graph", "--objective", "--scale", "--set", "--streets"],
+        "sample": [
+            "--graph",
+            "--out",
+            "--scale",
+            "--set",
+            "--split",
+            "--start",
+            "--streets",
+            "-n",
+        ],
         "list": [],
         "report": ["--figures", "--format", "--records"],
     }

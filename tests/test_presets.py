@@ -1,0 +1,130 @@
+"""Every preset is a constant: what it trains on, on what, and how large at the paper's scale."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from nextlat_bench import registry
+from nextlat_bench.decoder import count_parameters
+from nextlat_bench.presets import path_star
+from nextlat_bench.run import SCALES, Run
+from nextlat_bench.tasks._core import SPLITS
+from nextlat_bench.train import Model
+
+TASKS = registry.names("tasks")
+NO_END = {("a5", "bst")}  # a belief state closes with an end token
+
+
+def preset(task: str, objective: str, scale: str, **options: str) -> Run:
+    made: Run = registry.load("presets", task).run(objective, scale, 0, **options)
+    return made
+
+
+def test_every_task_has_presets() -> None:
+    assert registry.names("presets") == TASKS
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("task", TASKS)
+def test_runs_of_every_objective(task: str, scale: str) -> None:
+    for objective in registry.names("objectives"):
+        if (task, objective) in NO_END:
+            with pytest.raises(ValueError, match="bst needs sequences that close with an end"):
+                preset(task, objective, scale)
+            continue
+        run = preset(task, objective, scale)
+        assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
+        assert (run.scale, run.objective.name, run.task.name) == (scale, objective, task)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("task", TASKS)
+def test_objectives_differ_in_nothing_else(task: str, scale: str) -> None:
+    """Same data, decoder and budget; only the recurrent reference has an optimizer of its own."""
+    objectives = [o for o in registry.names("objectives") if o != "gru" and (task, o) not in NO_END]
+    first, *others = (preset(task, objective, scale) for objective in objectives)
+    for run in others:
+        assert (run.task, run.decoder, run.training) == (first.task, first.decoder, first.training)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("task", TASKS)
+def test_probes_are_for_the_task(task: str, scale: str) -> None:
+    """A probe that cannot apply to a task is not in its preset."""
+    probes = registry.load("presets", task).probes(scale)
+    assert len({probe.name for probe in probes}) == len(probes) >= 4
+    world = preset(task, "gpt", "smoke").task.world()
+    assert world is not None or not any("world" in probe.requires for probe in probes)
+
+
+def digest(run: Run) -> str:
+    content = hashlib.sha256()
+    for split in SPLITS:
+        batch = run.task.sample(split, 0, 32)
+        content.update(batch.tokens.astype("<i4").tobytes())
+        content.update(batch.targets.astype("<i4").tobytes())
+    return content.hexdigest()[:12]
+
+
+DIGESTS: dict[tuple[str, str, str], str] = {}
+
+
+@pytest.mark.parametrize(("task", "scale", "graph"), DIGESTS)
+def test_first_examples(task: str, scale: str, graph: str) -> None:
+    options = {"graph": graph} if graph else {}
+    run = preset(task, "gpt", scale, **options)
+    if scale == "paper" and task != "taxi":  # the first rows are those of a smaller fixed set
+        run = run.override(["task.num_train=1024"])
+    assert digest(run) == DIGESTS[task, scale, graph]
+
+
+@pytest.mark.parametrize(
+    ("task", "objective", "millions"),
+    [
+        ("a5", "gpt", 6.43 + 2 * 60 * 512 / 1e6),  # printed without embedding and head
+        ("a5", "nextlat", 6.43 + 2 * 60 * 512 / 1e6 + 2.62),
+        ("path_star", "gpt", 21.3),
+        ("countdown", "gpt", 100.3),
+    ],
+)
+def test_the_papers_sizes(task: str, objective: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = Model(preset(task, objective, "paper"))
+    assert count_parameters(model) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_the_papers_budgets() -> None:
+    """Table 5."""
+    found = {
+        task: (t.steps, t.examples, t.learning_rate, t.weight_decay, t.clip)
+        for task in ("countdown", "path_star", "a5")
+        for t in [preset(task, "nextlat", "paper").training]
+    }
+    assert found == {
+        "countdown": (100_000, 1_024, 3e-4, 0.1, 1.0),
+        "path_star": (20_000, 512, 5e-4, 0.1, 100.0),
+        "a5": (400_000, 1_024, 1e-4, 0.01, 1.0),
+    }
+    horizons = {
+        graph: preset("path_star", "nextlat", "paper", graph=graph).objective.horizon
+        for graph in path_star.GRAPHS["paper"]
+    }
+    assert horizons == {"2x10": 8, "5x5": 3, "7x7": 5}
+    weights = {
+        task: (o.latent_weight, o.kl_weight, o.dynamics_width)
+        for task in ("countdown", "path_star", "a5")
+        for o in [preset(task, "nextlat", "paper").objective]
+    }
+    assert weights == {
+        "countdown": (2.0, 1.0, 768),
+        "path_star": (1.0, 1.0, 384),
+        "a5": (1.0, 0.0, 1024),
+    }
+
+
+@pytest.mark.parametrize("graph", ["5", "2x", "x5", "2x5x3", "two", "-2x5", "2000x5"])
+def test_bad_graphs(graph: str) -> None:
+    with pytest.raises(ValueError, match=r"graph = .*: expected DEGREExLENGTH"):
+        path_star.run(graph=graph)

@@ -57,7 +57,7 @@ class Training:
     examples: int
     row_length: int | None = None  # None: one example a row
     micro_batches: int = 1
-    optimizer: Literal["muon", "adamw"] = "adamw"
+    optimizer: Literal["split_muon", "muon", "adamw"] = "adamw"
     learning_rate: float = 1e-3
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.01

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
 from nextlat_bench.objectives._core import Losses, Objective
-from nextlat_bench.run import Run, Training
+from nextlat_bench.optimizers import make_optimizers
+from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
 
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
@@ -215,43 +216,6 @@ class Log:
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def make_optimizers(training: Training, model: Model) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside blocks and extra modules, AdamW for embeddings, head, vectors;
-    or AdamW for all. Weight decay acts on tensors of two and more dimensions.
-
-    Muon comes as two optimizers of a half each, which can work side by side.
-    """
-    groups: dict[str, list[nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
-    for name, parameter in model.named_parameters():
-        is_table = name.startswith(("decoder.embedding.", "decoder.head."))
-        if training.optimizer == "muon" and parameter.ndim == 2 and not is_table:
-            groups["muon"].append(parameter)
-        else:
-            groups["decayed" if parameter.ndim >= 2 else "plain"].append(parameter)
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            [
-                {"params": groups["decayed"], "weight_decay": training.weight_decay},
-                {"params": groups["plain"], "weight_decay": 0.0},
-            ],
-            lr=training.learning_rate,
-            betas=(0.9, 0.95),
-            eps=1e-8,
-            fused=True,
-        )
-    ]
-    matrices = sorted(groups["muon"], key=nn.Parameter.numel)
-    optimizers += [
-        torch.optim.Muon(half, lr=training.muon_learning_rate, weight_decay=training.weight_decay)
-        for half in (matrices[::2], matrices[1::2])
-        if half
-    ]
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-    return optimizers
 
 
 def clip(model: Model, largest: float | None) -> float:

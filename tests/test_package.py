@@ -23,6 +23,7 @@ LAYERS = [
         "decoder",
         "kernels",
         "objectives",
+        "optimizers",
         "data",
         "train",
         "generate",

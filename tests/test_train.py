@@ -17,6 +17,7 @@ import torch
 from nextlat_bench import registry
 from nextlat_bench import train as train_module
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
@@ -26,7 +27,6 @@ from nextlat_bench.train import (
     Progress,
     Workers,
     build,
-    make_optimizers,
     micro_batches_of,
     train,
 )
@@ -64,8 +64,11 @@ def stop_at(step: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, precision: str) -> None:
-    run = tiny(f"training.precision={precision}")
+@pytest.mark.parametrize("optimizer", ["muon", "split_muon", "adamw"])
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(
+    tmp_path: Path, optimizer: str, precision: str
+) -> None:
+    run = tiny(f"training.precision={precision}", f"training.optimizer={optimizer}")
     whole = trained(run, tmp_path / "whole")
     folder = RunDir.prepare(tmp_path / "parts", run)
     for step in (5, 10):  # the second logs a row that no checkpoint covers
@@ -256,6 +259,33 @@ def test_muon_takes_the_matrices_inside_blocks() -> None:
     assert all(p.ndim < 2 for p in plain["params"])
     adamw_only = run.override(["training.optimizer=adamw"]).training
     assert len(make_optimizers(adamw_only, model)) == 1
+
+
+def test_split_muon_is_muon_on_matrices_of_their_own() -> None:
+    """One step with fused layers equals a step of a model whose parts are layers."""
+    run = tiny("training.optimizer=split_muon", "decoder.zero_init_residual=false")
+    model, batches = build(run), micro_batches_of(run, 0, "cpu")
+    with Workers(1, 1, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+        parts = {"qkv": 3, "gate_up": 2}
+        alone, expected = {}, {}
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and not name.startswith(("decoder.embedding", "decoder.head")):
+                count = parts.get(name.split(".")[-2], 1)
+                alone[name] = [torch.nn.Parameter(p.clone()) for p in parameter.chunk(count)]
+                for part, gradient in zip(alone[name], parameter.grad.chunk(count), strict=True):
+                    part.grad = gradient.clone()
+        torch.optim.Muon(
+            [part for parts in alone.values() for part in parts],
+            lr=run.training.muon_learning_rate,
+            weight_decay=run.training.weight_decay,
+        ).step()
+        expected = {name: torch.cat(list(parts)) for name, parts in alone.items()}
+        workers.update(make_optimizers(run.training, model), 1.0)
+    ours = dict(model.named_parameters())
+    assert any("qkv" in name for name in expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name].detach(), value.detach())
 
 
 def test_build_is_a_function_of_the_seed() -> None:

@@ -64,19 +64,19 @@ def smoke(objective: str, seed: int, degree: int, length: int) -> Run:
 
 
 def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
-    """Minutes of one core."""
+    """Seven minutes of one core for NextLat: six layers leave room to look back along an arm."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=ids(degree, length, least=20)),
         objective=chosen(objective, settings(length, {})),
-        decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
+        decoder=DecoderConfig(layers=6, heads=4, width=128, zero_init_residual=True),
         training=Training(
             steps=1_000,
             examples=128,
             micro_batches=2,
-            optimizer="muon",
+            optimizer="split_muon",
             learning_rate=1e-3,
             warmup_steps=100,
-            decay_fraction=0.4,
+            decay_fraction=0.25,
             final_fraction=0.02,
         ),
         seed=seed,

@@ -41,8 +41,6 @@ from nextlat_bench.tasks._groups import GROUPS, element_names, multiplication_ta
 
 __all__ = ["A5"]
 
-_STAGES = tuple(k for power in range(1, 32) for k in (2**power, 3 * 2 ** (power - 1)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class A5(DrawnTask):
@@ -52,8 +50,8 @@ class A5(DrawnTask):
     length: elements of a word, in training.
     test_length: elements of the longest word that a probe reads.
     num_train: size of a fixed training set; None: fresh words for ever.
-    growth: over this many first training rows words grow, in stages of equal size, from 2 elements
-        to `length`; until then a row of `length` elements holds several, each a document.
+    growth: over this many first training rows words grow, an element at a time, from 2 to `length`;
+        until then a row of `length` elements holds several, each a document.
     heldout: share of the words in the validation and again in the test split, by a hash of their
         first `length` elements: no held-out word, however long, begins with a training word.
     """
@@ -113,11 +111,10 @@ class A5(DrawnTask):
         tokens = self.drawn(split, start, n)[:, : self.length]
         if split != "train" or start >= self.growth:
             return self._batch(tokens)
-        stages = [k for k in _STAGES if k < self.length]
-        row, place = np.arange(start, start + n), np.arange(self.length)
-        stage = np.minimum(row * len(stages) // self.growth, len(stages))
-        word = np.array([*stages, self.length])[stage][:, None]  # (n, 1): its words' length
-        document, position = np.divmod(place.astype(np.int32), word)
+        row, place = np.arange(start, start + n), np.arange(self.length, dtype=np.int32)
+        grown = 2 + row * (self.length - 2) // self.growth
+        word = np.minimum(grown, self.length)[:, None]  # (n, 1): how long a row's words are
+        document, position = np.divmod(place, word)
         return Batch(tokens, self._products(tokens, position == 0), document, position)
 
     def of_length(self, split: Split, start: int, n: int, length: int) -> Batch:

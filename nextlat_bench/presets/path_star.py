@@ -64,13 +64,13 @@ def smoke(objective: str, seed: int, degree: int, length: int) -> Run:
 
 
 def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
-    """Seven minutes of one core for NextLat: six layers leave room to look back along an arm."""
+    """Ten minutes of one core for NextLat: six layers leave room to look back along an arm."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=ids(degree, length, least=20)),
         objective=chosen(objective, settings(length, {})),
         decoder=DecoderConfig(layers=6, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=1_000,
+            steps=1_500,
             examples=128,
             micro_batches=2,
             optimizer="split_muon",

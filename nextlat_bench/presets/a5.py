@@ -49,13 +49,14 @@ def smoke(objective: str, seed: int) -> Run:
 
 
 def laptop(objective: str, seed: int) -> Run:
-    """Ten minutes of one core: the trunk learns all 12 positions."""
+    """Ten minutes of one core. Over the first 700 steps words grow to their 12 elements."""
+    nextlat = {"horizon": 2, "latent_weight": 0.3, "dynamics_width": 256}
     return Run(
-        task=A5(test_length=240),
-        objective=chosen(objective, {}),
+        task=A5(test_length=240, growth=700 * 384),
+        objective=chosen(objective, {"nextlat": nextlat}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=2_400,
+            steps=2_000,
             examples=384,
             micro_batches=2,
             optimizer="muon",

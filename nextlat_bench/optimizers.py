@@ -34,7 +34,7 @@ class SplitMuon(torch.optim.Muon):
             gradients = [None] * len(parts) if whole.grad is None else whole.grad.chunk(len(parts))
             for part, gradient in zip(parts, gradients, strict=True):
                 part.grad = gradient
-        return super().step(closure)
+        return super().step(closure)  # type: ignore[no-untyped-call]
 
 
 def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Optimizer]:
@@ -64,7 +64,10 @@ def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Op
         )
     ]
     matrices.sort(key=lambda matrix: matrix[0].numel())
-    options = {"lr": training.muon_learning_rate, "weight_decay": training.weight_decay}
+    options: dict[str, Any] = {
+        "lr": training.muon_learning_rate,
+        "weight_decay": training.weight_decay,
+    }
     for half in (matrices[::2], matrices[1::2]):
         if half and training.optimizer == "split_muon":
             optimizers.append(SplitMuon(half, **options))

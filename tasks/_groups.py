@@ -24,7 +24,7 @@ def _permutations(group: str) -> IntArray:
         return images
     later = np.triu(np.ones((points, points), bool), 1)
     inversions = ((images[:, :, None] > images[:, None, :]) & later).sum(axis=(1, 2))
-    return images[inversions % 2 == 0]
+    return np.asarray(images[inversions % 2 == 0])
 
 
 def _factors(group: str) -> list[str]:

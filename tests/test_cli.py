@@ -18,6 +18,7 @@ SMALL = [
     for setting in ("training.steps=6", "training.examples=16", "decoder.width=32")
     for x in ("--set", setting)
 ]
+LONG = ["--set", "training.steps=100000"]  # not over before it is interrupted
 
 
 def call(
@@ -231,7 +232,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     import signal
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke"],
+        [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke", *LONG],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -82,7 +82,7 @@ def markdown(rows: dict[str, dict[str, Any]], machine: str) -> str:
         return f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]"
 
     lines = [
-        f"Generators, one core of {machine}; medians of {ROUNDS} rounds by turns, ratios and range.",
+        f"Generators on one core of {machine}: medians of {ROUNDS} rounds, ratios and range.",
         "",
         "| task | ours a second | reasoning-gym | ratio | ours, as text too | ratio |",
         "|:--|--:|--:|--:|--:|--:|",

@@ -8,12 +8,8 @@ this size learns them in minutes or not at all.
 import re
 from typing import Any
 
-from nextlat_bench.presets._core import chosen
+from nextlat_bench.presets._core import chosen, of_answers
 from nextlat_bench.probes._core import Probe
-from nextlat_bench.probes.accuracy import Accuracy
-from nextlat_bench.probes.rank import Rank
-from nextlat_bench.probes.teacher_forced import TeacherForced
-from nextlat_bench.probes.transition import Transition
 from nextlat_bench.run import DecoderConfig, Run, Scale, Training
 from nextlat_bench.tasks.path_star import PathStar
 
@@ -105,16 +101,4 @@ def ids(degree: int, length: int, least: int) -> int:
 
 def probes(scale: Scale) -> tuple[Probe, ...]:
     """What a run of this scale is measured by."""
-    if scale == "smoke":
-        return (
-            Accuracy(num_trials=100),
-            TeacherForced(num_sequences=100),
-            Rank(num_positions=1_024),
-            Transition(num_sequences=64, steps=2),
-        )
-    return (
-        Accuracy(num_trials=20_000 if scale == "paper" else 1_000),
-        TeacherForced(),
-        Rank(num_positions=65_536 if scale == "paper" else 16_384),
-        Transition(),
-    )
+    return of_answers(scale, trials=1_000, paper_trials=20_000)

@@ -72,7 +72,7 @@ def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
             optimizer="split_muon",
             learning_rate=1e-3,
             warmup_steps=100,
-            decay_fraction=0.25,
+            decay_fraction=0.4,
             final_fraction=0.02,
         ),
         seed=seed,

@@ -1,5 +1,6 @@
 """A small city, subjects whose answers are known, and what the probes of behaviour say of them."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache as remember
@@ -12,6 +13,8 @@ from hand_maps import DIRECTIONS, MAP_SUBJECTS
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import Subject, known_subject
 from nextlat_bench.tasks.taxi import Taxi
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line: no core spins waiting
 
 SEED = 7  # of every measurement
 

@@ -57,15 +57,19 @@ def rate(draw: Draw, start: int, n: int) -> float:
 
 def compare(task: Any, peer: Draw) -> dict[str, Any]:
     sides = {"tokens": ours(task, text=False), "text": ours(task, text=True), "peer": peer}
-    # a first call pays for imports and tables; the second says how many examples fill a round
-    size = {
-        name: [rate(draw, 0, 64), rate(draw, 64, 64)][1] * SECONDS for name, draw in sides.items()
-    }
+    # whole blocks of ours, none of them drawn before; a first call pays for imports and tables
+    least = {"tokens": 1024, "text": 1024, "peer": 64}
+    size = {}
+    for name, draw in sides.items():
+        rate(draw, 0, 64)
+        fitting = rate(draw, 2**20, least[name]) * SECONDS
+        size[name] = max(1, round(fitting / least[name])) * least[name]
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(1, ROUNDS + 1):
         for name, draw in sides.items():
-            n = max(64, round(size[name] / 1024) * 1024)
-            rates[name].append(rate(draw, turn * n, n))
+            # the two of ours read different examples, so that neither finds them cached
+            start = turn * size[name] + 2**24 * (name == "text")
+            rates[name].append(rate(draw, start, size[name]))
     ratios = {
         name: sorted(a / b for a, b in zip(rates[name], rates["peer"], strict=True))
         for name in ("tokens", "text")

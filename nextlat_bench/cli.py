@@ -48,6 +48,19 @@ Settings = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Where run folders live.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")]
+
+
+def known_split(name: str) -> str:
+    from nextlat_bench import registry
+    from nextlat_bench.tasks._core import SPLITS
+
+    return registry.check_name("split", name, list(SPLITS))
+
+
+Split = Annotated[
+    str,
+    typer.Option(callback=known_split, help="Probed: test; validation while you choose settings."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 
 
@@ -117,6 +130,7 @@ def run(
     out: Out = Path("runs"),
     device: Device = None,
     threads: Threads = None,
+    split: Split = "test",
 ) -> None:
     """Trains a model, probes it and shows its measurements beside the paper's.
 
@@ -147,14 +161,20 @@ def run(
                         f"{clock(p.seconds_left)} left",
                     ),
                 )
-        reference = measure_known(screen, "oracle", chosen, out)
-        records = measure_run(screen, folder, chosen, None, device)
-        atomic_write(folder.done, b"")
-    show_measurements(screen, records, reference)
+        reference = measure_known(screen, "oracle", chosen, out, split)
+        records = measure_run(screen, folder, chosen, None, device, split)
+        if split == "test":
+            atomic_write(folder.done, b"")
+    show_measurements(screen, records, reference, split)
 
 
 def measure_run(
-    screen: "Console", folder: "RunDir", run: "Run", probes: list[str] | None, device: str | None
+    screen: "Console",
+    folder: "RunDir",
+    run: "Run",
+    probes: list[str] | None,
+    device: str | None,
+    split: str,
 ) -> list[Any]:
     from nextlat_bench.measure import chosen_probes, measure, run_identity
     from nextlat_bench.trained import load_trained
@@ -165,25 +185,26 @@ def measure_run(
             run.task,
             chosen_probes(run.task.name, run.scale, probes),
             run_identity(run),
-            folder.records,
+            folder.path,
             lambda m: advance(m.index, m.total, m.probe or "done"),
+            split,
         )
 
 
-def measure_known(screen: "Console", name: str, run: "Run", out: Path) -> list[Any]:
+def measure_known(screen: "Console", name: str, run: "Run", out: Path, split: str) -> list[Any]:
     from nextlat_bench.measure import chosen_probes, known_identity, measure
     from nextlat_bench.subject import known_subject
 
     identity = known_identity(name, run.task, run.scale)
-    path = out / identity["run"] / "records.jsonl"
     with progress_bar(screen, f"probing the {name.replace('_', ' ')}") as advance:
         return measure(
             known_subject(name, run.task),
             run.task,
             chosen_probes(run.task.name, run.scale, None),
             identity,
-            path,
+            out / identity["run"],
             lambda m: advance(m.index, m.total, m.probe or "done"),
+            split,
         )
 
 
@@ -202,6 +223,7 @@ def probe(
     settings: Settings = None,
     out: Out = Path("runs"),
     device: Device = None,
+    split: Split = "test",
 ) -> None:
     """Probes a finished run, or a subject whose answer is known (oracle, uniform, wrong_map, ...).
 
@@ -217,7 +239,8 @@ def probe(
     known = KNOWN | OF_WORDS
     if subject in known:
         chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-        show_measurements(screen, measure_known(screen, subject, chosen, out), [])
+        records = measure_known(screen, subject, chosen, out, split)
+        show_measurements(screen, records, [], split)
         return
     folder = RunDir(subject)
     if not folder.path.is_dir():
@@ -225,8 +248,8 @@ def probe(
             f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
         )
     with folder.lock():
-        records = measure_run(screen, folder, folder.run(), probes, device)
-    show_measurements(screen, records, [])
+        records = measure_run(screen, folder, folder.run(), probes, device, split)
+    show_measurements(screen, records, [], split)
 
 
 @app.command()
@@ -310,6 +333,7 @@ def list_(
 ) -> None:
     """Lists what there is, each with a line on what it does."""
     from nextlat_bench import registry
+    from nextlat_bench.show import other_entries
 
     kinds = ["tasks", "objectives", "probes", "tables", "subjects", "streets"]
     for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
@@ -320,23 +344,6 @@ def list_(
             entries = other_entries(kind)
         for name, line in entries:
             print(f"  {name:<20} {line}")
-
-
-def other_entries(kind: str) -> list[tuple[str, str]]:
-    if kind == "tables":
-        from nextlat_bench.report import tables
-
-        return [(name, tables.LAYOUTS[name].title) for name in tables.names()]
-    if kind == "subjects":
-        from nextlat_bench.subject import KNOWN
-        from nextlat_bench.taggers import OF_WORDS
-
-        known = OF_WORDS | KNOWN
-        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in known.items()]
-    from nextlat_bench.tasks._street_files import embedded_names
-    from nextlat_bench.tasks.taxi import StreetMap
-
-    return [(name, StreetMap.load(name).describe()) for name in embedded_names()]
 
 
 @app.command()
@@ -375,7 +382,9 @@ def report(
             print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
 
 
-def show_measurements(screen: "Console", records: list[Any], reference: list[Any]) -> None:
+def show_measurements(
+    screen: "Console", records: list[Any], reference: list[Any], split: str = "test"
+) -> None:
     from nextlat_bench.report.view import measurements_view
 
-    screen.print(measurements_view(records, reference))
+    screen.print(measurements_view(records, reference, split))

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,11 +14,38 @@ from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
 from nextlat_bench.report.records import Record, read, write
 from nextlat_bench.run import Run
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import Task
+from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
-__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "run_identity"]
+__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "record_file", "run_identity"]
 
 Identity = dict[str, Any]  # the fields of a record that name the run
+
+
+class _OnSplit:
+    """A task whose other split stands where probes ask for the test split."""
+
+    def __init__(self, task: Task, split: Split) -> None:
+        self.task, self.split = task, split
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def asked(self, split: Split) -> Split:
+        return self.split if split == "test" else split
+
+    def sample(self, split: Split, start: int, n: int) -> Batch:
+        return self.task.sample(self.asked(split), start, n)
+
+    def prompts(self, split: Split, start: int, n: int) -> IntArray:
+        return self.task.prompts(self.asked(split), start, n)
+
+    def of_length(self, split: Split, start: int, n: int, length: int) -> Batch | None:
+        return self.task.of_length(self.asked(split), start, n, length)
+
+
+def record_file(split: str) -> str:
+    """The file of a folder's records; only those of the test split are ever put into tables."""
+    return "records.jsonl" if split == "test" else f"{split}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -78,13 +105,17 @@ def measure(
     task: Task,
     probes: Sequence[Probe],
     identity: Identity,
-    path: Path,
+    folder: Path,
     progress: Callable[[Measured], None] | None = None,
+    split: str = "test",
 ) -> list[Record]:
-    """Runs each probe that `path` does not hold yet and adds its records there, atomically.
+    """Runs each probe that the folder's records lack and adds its own there, atomically.
 
-    Returns all records.
+    With split "validation" nothing is read of the test split: for choosing settings. Returns all
+    records of the split.
     """
+    path = folder / record_file(split)
+    seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
         parameters = registry.to_json(probe)["parameters"]
@@ -95,7 +126,7 @@ def measure(
             progress(Measured(probe.name, index, len(probes)))
         # each probe its own stream, so that adding one changes no other
         rng = np.random.default_rng([identity["seed"], zlib.crc32(probe.name.encode())])
-        records += rows(probe.measure(subject, task, rng), probe, parameters, identity)
+        records += rows(probe.measure(subject, seen, rng), probe, parameters, identity)
         write(path, records)
     if progress:
         progress(Measured(None, len(probes), len(probes)))

@@ -5,7 +5,7 @@ provenance.json     where and with what: versions, device, precision, command
 metrics.jsonl       a row every few steps
 checkpoints/STEP/   model.safetensors, state.pt, manifest.json with their digests; two are kept
 model.safetensors   the trained weights, and trained.json: their digest and what they cost
-records.jsonl       what the probes measured
+records.jsonl       what the probes measured; validation.jsonl: on the validation split
 DONE                there is nothing left to do
 """
 

@@ -165,3 +165,21 @@ def plan_view(run: Run) -> "Table":
 def duration(seconds: float) -> str:
     days = seconds / 86_400
     return f"{days:,.1f} days" if days >= 2 else clock(seconds) + " (h:mm:ss or m:ss)"
+
+
+def other_entries(kind: str) -> list[tuple[str, str]]:
+    """Names and lines of what `list` shows that is not a plugin: tables, subjects, streets."""
+    if kind == "tables":
+        from nextlat_bench.report import tables
+
+        return [(name, tables.LAYOUTS[name].title) for name in tables.names()]
+    if kind == "subjects":
+        from nextlat_bench.subject import KNOWN
+        from nextlat_bench.taggers import OF_WORDS
+
+        known = OF_WORDS | KNOWN
+        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in known.items()]
+    from nextlat_bench.tasks._street_files import embedded_names
+    from nextlat_bench.tasks.taxi import StreetMap
+
+    return [(name, StreetMap.load(name).describe()) for name in embedded_names()]

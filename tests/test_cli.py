@@ -117,6 +117,27 @@ def test_measuring_again_gives_the_same_bytes(runs: Path) -> None:
     assert records.read_bytes() == before
 
 
+def test_settings_are_chosen_without_the_test_split(runs: Path) -> None:
+    """--split validation trains and probes; its records reach no table, and test's come after."""
+    command = ["run", "path_star", "--scale", "smoke", *SMALL, "--out", "chosen"]
+    done = call(*command, "--split", "validation", cwd=runs)
+    assert done.returncode == 0, done.stderr
+    assert "validation split" in done.stdout
+    [folder] = (runs / "chosen").glob("path_star-nextlat-*")
+    assert (folder / "validation.jsonl").exists()
+    assert not (folder / "records.jsonl").exists()
+    assert not (folder / "DONE").exists()
+    assert "smoke" not in call("report", "path_star", "--records", "chosen", cwd=runs).stdout
+    done = call(*command, cwd=runs)
+    assert "validation split" not in done.stdout
+    assert (folder / "DONE").exists()
+    seen, unseen = ((folder / f"{n}.jsonl").read_bytes() for n in ("validation", "records"))
+    assert seen != unseen
+    refused = call(*command, "--split", "tests", cwd=runs)
+    assert refused.returncode == 2
+    assert "did you mean 'test'" in refused.stderr
+
+
 def test_show(runs: Path) -> None:
     shown = call("show", str(run_dir(runs)))
     assert shown.returncode == 0
@@ -280,10 +301,20 @@ def test_the_command_line_is_frozen() -> None:
             "--scale",
             "--seed",
             "--set",
+            "--split",
             "--streets",
             "--threads",
         ],
-        "probe": ["--device", "--graph", "--out", "--scale", "--set", "--streets", "--task"],
+        "probe": [
+            "--device",
+            "--graph",
+            "--out",
+            "--scale",
+            "--set",
+            "--split",
+            "--streets",
+            "--task",
+        ],
         "show": ["--map"],
         "plan": ["--graph", "--objective", "--scale", "--set", "--streets"],
         "sample": [

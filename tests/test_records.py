@@ -144,6 +144,7 @@ def test_collect_finds_runs_and_files(tmp_path: Path) -> None:
     a, b, c = seeds(0.1, 0.2, 0.3)
     write(tmp_path / "runs" / "a" / "records.jsonl", [a])
     write(tmp_path / "runs" / "b" / "records.jsonl", [b])
+    write(tmp_path / "runs" / "b" / "validation.jsonl", [c])  # not of the test split
     (tmp_path / "runs" / "unfinished").mkdir()
     write(tmp_path / "shared" / "taxi.jsonl", [c, a])  # a, measured once, stands in two files
     (tmp_path / "runs" / "a" / "run.json").write_text("{}")
@@ -152,6 +153,7 @@ def test_collect_finds_runs_and_files(tmp_path: Path) -> None:
     runs, shared = tmp_path / "runs", tmp_path / "shared"
     assert {r.run for r in collect(runs)} == {a.run, b.run}
     assert collect(runs / "a") == collect(runs / "a" / "records.jsonl") == [a]
+    assert collect(runs / "b") == [b]
     assert collect(runs / "unfinished") == []
     everything = collect(runs, shared)
     assert sorted(r.run for r in everything) == sorted([a.run, b.run, c.run])

@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from nextlat_bench import registry
 from nextlat_bench.generate import generate
-from nextlat_bench.measure import measure, run_identity
+from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
-from nextlat_bench.subject import load
+from nextlat_bench.subject import known_subject, load
 from nextlat_bench.train import build, train
 from nextlat_bench.trained import TrainedModel
 
@@ -133,9 +133,9 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     probes = [Counted(), Never()]
     Counted.calls.clear()
-    first = measure(subject, run.task, probes, run_identity(run), path)
+    first = measure(subject, run.task, probes, run_identity(run), tmp_path)
     content = path.read_bytes()
-    second = measure(subject, run.task, probes, run_identity(run), path)
+    second = measure(subject, run.task, probes, run_identity(run), tmp_path)
     assert Counted.calls == ["counted"]
     assert first == second
     assert path.read_bytes() == content
@@ -144,6 +144,27 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert never.skipped_because == "no task has what it takes"
     assert (record.run, record.objective, record.step) == (run.id, "gpt", 4)
     assert record.task_parameters["streets"]["source"] == "heliopolis"
+
+
+@pytest.mark.parametrize("name", ["taxi", "path_star", "countdown", "a5"])
+def test_settings_can_be_chosen_without_the_test_split(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.load("presets", name).run("gpt", "smoke", 0).task
+    subject = known_subject("oracle", task)
+    for method in ("sample", "prompts", "of_length"):
+        own = getattr(type(task), method)
+
+        def guarded(self: object, split: str, *rest: int, own: Any = own) -> Any:
+            assert split != "test"
+            return own(self, split, *rest)
+
+        monkeypatch.setattr(type(task), method, guarded)
+    probes = chosen_probes(name, "smoke", None)
+    identity = known_identity("oracle", task, "smoke")
+    found = measure(subject, task, probes, identity, tmp_path, split="validation")
+    assert any(record.value is not None for record in found)
+    assert [path.name for path in tmp_path.iterdir()] == ["validation.jsonl"]
 
 
 def test_a_damaged_run_json_is_one_clear_line(tmp_path: Path) -> None:

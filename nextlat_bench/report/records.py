@@ -20,6 +20,7 @@ __all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants
 __all__ += ["paper_protocol", "paper_rows", "published", "write"]
 
 SCHEMA = 1
+OTHER_SPLITS = ("train.jsonl", "validation.jsonl")  # measured while settings are chosen
 
 
 def _plain(value: Any) -> Any:
@@ -187,7 +188,8 @@ def _files(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder of records")
     if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
         return [file for file in [path / "records.jsonl"] if file.exists()]
-    return sorted({*path.glob("*.jsonl"), *path.glob("*/records.jsonl")})
+    files = {*path.glob("*.jsonl"), *path.glob("*/records.jsonl")}
+    return sorted(file for file in files if file.name not in OTHER_SPLITS)
 
 
 def committed() -> list[Record]:

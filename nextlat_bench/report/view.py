@@ -27,7 +27,9 @@ MANY = 12  # conditions of one metric that are all shown
 
 
 def measurements_view(
-    records: Sequence[Record], reference_records: Sequence[Record] | None = None
+    records: Sequence[Record],
+    reference_records: Sequence[Record] | None = None,
+    split: str = "test",
 ) -> "RenderableType":
     """One run's measurements for rich, beside the paper's and the true world model's.
 
@@ -47,6 +49,7 @@ def measurements_view(
     truth = {what(r): r for r in reference if r.task_parameters == first.task_parameters}
     who = label_of(first.objective, *told_apart([first.objective_parameters], VARIANT))
     title = f"{first.task}: {who}, {first.scale} scale, seed {first.seed}, {first.step:,} steps"
+    title += f", {split} split" if split != "test" else ""
     out = rich_table(title, ["", ""], ["ours [95%]", "paper", "true\nworld", "n", "skipped"])
     groups = grouped(records, lambda r: {"probe": r.probe} | r.probe_parameters)
     headings = told_apart([fact for fact, _ in groups], {"probe": "{}"})
@@ -72,7 +75,9 @@ def measurements_view(
                 f"{record.n_skipped:,}",
             )
         if hidden := len(group) - len(shown):
-            out.add_row(Text(f"  … {hidden} more in records.jsonl", "dim"))
+            out.add_row(
+                Text(f"  … {hidden} more in {'records' if split == 'test' else split}.jsonl", "dim")
+            )
         reasons += [f"- {heading}: {r.skipped_because}" for r in group if r.skipped_because]
     return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))
 

@@ -106,7 +106,7 @@ def cost(run: Run) -> dict[str, float]:
     tokens = sum(int((batch.document >= 0).sum()) for batch in batches) * share
     decoder, extra = count_parameters(model.decoder), count_parameters(model.extra)
     applied = getattr(run.objective, "horizon", 1)
-    extra_uses = extra * (applied if run.objective.name in ("nextlat", "jtp") else 1)
+    extra_uses = extra * (1 if run.objective.name == "mtp" else applied)  # its heads: one a step
     multiplied = count_parameters(model.decoder, embeddings=False) + extra_uses
     head = len(run.task.vocab) * run.decoder.width
     row_length = training.row_length or run.task.max_length

@@ -10,7 +10,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from nextlat_bench.tasks._core import SPLITS, IntArray, Split, Task, check_range
+from nextlat_bench.tasks._core import (
+    SPLITS,
+    IntArray,
+    Split,
+    Task,
+    check_field,
+    check_range,
+    is_int,
+)
 
 __all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "split_by_hash", "splitmix64"]
 
@@ -87,10 +95,18 @@ class DrawnTask(Task):
     """A task whose examples are rows of one length, drawn a block at a time.
 
     num_train: size of a fixed training set, read once an epoch; None: fresh examples for ever.
+    heldout: share in the validation and again in the test split.
     """
 
     seed: int
     num_train: int | None
+    heldout: float
+
+    def check_splits(self) -> None:
+        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
+        check_field(self, "num_train", valid, "an integer of at least 1, or None")
+        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
+        check_field(self, "heldout", share, "a share above 0 and below 0.5")
 
     @abstractmethod
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

@@ -75,10 +75,7 @@ class A5(DrawnTask):
             object.__setattr__(self, name, int(value))
         fits = self.test_length >= self.length
         check_field(self, "test_length", fits, f"at least length = {self.length}")
-        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
-        check_field(self, "num_train", valid, "an integer of at least 1, or None")
-        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        self.check_splits()
 
     @cached_property
     def table(self) -> IntArray:

@@ -108,10 +108,7 @@ class Countdown(DrawnTask):
         valid = is_int(held) and 0 <= held <= most
         check_field(self, "num_heldout_targets", valid, f"an integer from 0 to {most}")
         object.__setattr__(self, "num_heldout_targets", int(held))
-        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
-        check_field(self, "num_train", valid, "an integer of at least 1, or None")
-        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        self.check_splits()
 
     @cached_property
     def notation(self) -> Notation:

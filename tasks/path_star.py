@@ -84,10 +84,7 @@ class PathStar(DrawnTask):
         check_field(self, "num_nodes", self.num_nodes >= needed, expected)
         known = self.variant in get_args(Variant)
         check_field(self, "variant", known, f"one of {', '.join(get_args(Variant))}")
-        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
-        check_field(self, "num_train", valid, "an integer of at least 1, or None")
-        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        self.check_splits()
 
     @property
     def num_edges(self) -> int:

@@ -26,6 +26,7 @@ from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.jtp import JTP
 from nextlat_bench.objectives.mtp import MTP
 from nextlat_bench.objectives.nextlat import NextLat
+from nextlat_bench.objectives.noisy_nextlat import NoisyNextLat
 from nextlat_bench.tasks._core import Batch
 
 
@@ -77,6 +78,43 @@ def test_nextlat(decoder: Decoder, packed: bool, horizon: int) -> None:
     next_token = slow_next_token(decoder.head(h), batch)
     total = next_token + 0.7 * expected_latent + 0.3 * expected_kl
     torch.testing.assert_close(losses.total, total)
+
+
+def test_noisy_nextlat(decoder: Decoder) -> None:
+    """One step ahead, by a slow loop that is given the same noise; none of it makes NextLat."""
+    batch = made_batch(packed=True)
+    weights = {"latent_weight": 0.7, "kl_weight": 0.3}
+    objective = NoisyNextLat(noise=0.4, **weights)
+    p = initialised(objective)
+    losses = objective.loss(decoder, p, batch)
+    h = decoder(batch.tokens, batch.document, batch.position)
+    pairs = [(row, t) for row, columns in documents(batch) for t in columns if t + 1 in columns]
+    noise = objective.read(torch.zeros(len(pairs), CONFIG.width), batch, 1)
+    [reached] = [at.tolist() for i, at in batch.ahead(1) if i == 1]
+    latent = []
+    for row, t in pairs:
+        T = batch.tokens.shape[1]
+        k = reached.index(row * T + t + 1)
+        e = decoder.embedding(batch.tokens[row, t + 1])
+        latent.append(F.smooth_l1_loss(p(h[row, t] + noise[k], e), h[row, t + 1]))
+    torch.testing.assert_close(losses.parts["latent"], mean(latent))
+    silent = NoisyNextLat(noise=0.0, horizon=3, **weights).loss(decoder, p, batch)
+    plain = NextLat(horizon=3, **weights).loss(decoder, p, batch)
+    torch.testing.assert_close(silent.total, plain.total, rtol=0, atol=0)
+
+
+def test_noise_is_a_function_of_the_batch(decoder: Decoder) -> None:
+    batch, other = made_batch(packed=True), made_batch(packed=False)
+    objective, zeros = NoisyNextLat(noise=0.5), torch.zeros(4_000, CONFIG.width)
+    noise = objective.read(zeros, batch, 1)
+    assert torch.equal(noise, objective.read(zeros, batch, 1))
+    for different in (objective.read(zeros, batch, 2), objective.read(zeros, other, 1)):
+        assert not torch.equal(noise, different)
+    assert abs(float(noise.std()) - 0.5) < 0.01
+    assert abs(float(noise.mean())) < 0.01
+    h, tokens = torch.randn(4, CONFIG.width), torch.randint(V, (4,))
+    p = initialised(objective)
+    assert torch.equal(objective.step(decoder, p, h, tokens), NextLat.step(decoder, p, h, tokens))
 
 
 def test_every_pair_counts_once_and_none_crosses_a_boundary() -> None:

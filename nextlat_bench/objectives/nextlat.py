@@ -100,7 +100,7 @@ class NextLat(Objective):
         for i, at in batch.ahead(self.horizon):
             if i == 0 or len(at) == 0:
                 continue
-            g = extra(g[row[at - 1]], decoder.embedding(tokens[at]))
+            g = extra(self.read(g[row[at - 1]], batch, i), decoder.embedding(tokens[at]))
             row[at] = torch.arange(len(at), device=h.device)
             latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
             rows = row_of[at]
@@ -111,6 +111,10 @@ class NextLat(Objective):
                     student, teacher[rows[judged]], log_target=True, reduction="batchmean"
                 )
         return latent / self.horizon, kl / self.horizon
+
+    def read(self, g: Tensor, batch: TensorBatch, i: int) -> Tensor:
+        """(N, D): what p is given of the states before step i in training; here, all of it."""
+        return g
 
     @staticmethod
     def step(decoder: Decoder, extra: nn.Module, h: Tensor, tokens: Tensor) -> Tensor:

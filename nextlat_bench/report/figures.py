@@ -30,9 +30,10 @@ LOOKS = {
     "mtp": ("#E69F00", "s"),
     "jtp": ("#009E73", "^"),
     "nextlat": ("#0072B2", "D"),
+    "noisy_nextlat": ("#56B4E9", "d"),
     "gru": ("#D55E00", "P"),
 }
-OTHER = ("#56B4E9", "X")
+OTHER = ("#000000", "X")
 GREY = "#777777"
 WIDTH = 9.0  # inches: its text can be read at the width of a README
 STYLE: dict[str, Any] = {

@@ -15,7 +15,7 @@ __all__ = ["DASH", "LAYOUTS", "Column", "Layout", "label_of", "names"]
 
 DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
-LABELS |= {"gru": "GRU", "oracle": "True world model"}
+LABELS |= {"noisy_nextlat": "NextLat, noisy states", "gru": "GRU", "oracle": "True world model"}
 VARIANT = {"horizon": "d={}"}
 
 
@@ -228,7 +228,7 @@ LAYOUTS = {
     "a5": Layout(
         "A5: does it go on multiplying beyond the length it was taught?",
         task="a5",
-        rows=("gpt", "mtp", "jtp", "nextlat", "gru", "oracle"),
+        rows=("gpt", "mtp", "jtp", "nextlat", "noisy_nextlat", "gru", "oracle"),
         columns=(
             at("trunk", 1),
             at("trunk", 3),

@@ -1,9 +1,11 @@
 """NextLat whose latent dynamics read noisy states in training: no objective of the paper's.
 
-    g[i] = p(g[i-1] + noise * z[i], x[t+i]),   z[i] ~ N(0, 1) in every coordinate
+    g[i] = p(g[i-1] + noise * rms(g[i-1]) * z[i], x[t+i]),   z[i] ~ N(0, 1) in every coordinate
 
-Nothing else differs from NextLat, and nothing is added at inference. What p predicts then depends
-little on small errors of its own, so that they die out from step to step instead of adding up.
+rms(g) is the root mean square of a state's coordinates, so that no larger states can outgrow it;
+gradients do not pass through it. Nothing else differs from NextLat, and nothing is added at
+inference. What p predicts then depends little on small errors of its own, which die out from step
+to step instead of adding up.
 (Training on corrupted inputs: Bishop 1995, "Training with noise is equivalent to Tikhonov
 regularization"; Sietsma and Dow 1991.)
 """
@@ -24,9 +26,9 @@ __all__ = ["NoisyNextLat"]
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyNextLat(NextLat):
-    """`noise`: its standard deviation; hidden states have about 1 in each coordinate."""
+    """`noise`: its standard deviation, as a multiple of the state's root mean square."""
 
-    noise: float = 1.0
+    noise: float = 0.8
 
     name: ClassVar[str] = "noisy_nextlat"
 
@@ -40,4 +42,4 @@ class NoisyNextLat(NextLat):
         places = torch.arange(1, len(tokens) + 1, device=tokens.device)
         generator = torch.Generator(g.device).manual_seed(int((tokens * places).sum()) + i)
         noise = torch.randn(g.shape, generator=generator, device=g.device, dtype=g.dtype)
-        return g + self.noise * noise
+        return g + self.noise * g.detach().square().mean(-1, keepdim=True).sqrt() * noise

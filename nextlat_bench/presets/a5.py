@@ -49,20 +49,19 @@ def smoke(objective: str, seed: int) -> Run:
 
 
 def laptop(objective: str, seed: int) -> Run:
-    """Ten minutes of one core. Over the first 700 steps words grow to their 12 elements."""
+    """Ten minutes of one core. Over the first 1,000 steps words grow to their 12 elements."""
     nextlat = {"horizon": 8, "dynamics_width": 256}
     return Run(
-        task=A5(test_length=240, growth=700 * 384),
-        objective=chosen(objective, {"nextlat": nextlat}),
+        task=A5(test_length=240, growth=1_000 * 192),
+        objective=chosen(objective, {"nextlat": nextlat, "noisy_nextlat": nextlat}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=1_800,
-            examples=384,
-            micro_batches=2,
+            steps=3_600,
+            examples=192,
             optimizer="muon",
             learning_rate=1e-3,
             warmup_steps=100,
-            decay_fraction=0.5,
+            decay_fraction=0.75,
             final_fraction=0.02,
         ),
         seed=seed,

@@ -41,7 +41,7 @@ Graph = Annotated[
     str | None,
     typer.Option(metavar="DxL", help="Path-Star's graph: 2x5 has two arms, five nodes a path."),
 ]
-Objective = Annotated[str, typer.Option(help="gpt, mtp, jtp, nextlat, bst or gru.")]
+Objective = Annotated[str, typer.Option(help="gpt, mtp, jtp, nextlat, noisy_nextlat, bst or gru.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PART.FIELD=VALUE", help="e.g. training.steps=100; repeatable."),

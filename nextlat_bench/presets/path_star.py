@@ -66,8 +66,8 @@ def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
         objective=chosen(objective, settings(length, {})),
         decoder=DecoderConfig(layers=6, heads=4, width=128, zero_init_residual=True),
         training=Training(
-            steps=1_500,
-            examples=128,
+            steps=3_000,
+            examples=64,
             micro_batches=2,
             optimizer="split_muon",
             learning_rate=1e-3,

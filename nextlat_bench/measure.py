@@ -16,7 +16,7 @@ from nextlat_bench.run import Run
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
-__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "record_file", "run_identity"]
+__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "run_identity"]
 
 Identity = dict[str, Any]  # the fields of a record that name the run
 

@@ -245,7 +245,7 @@ LAYOUTS = {
             "At 1x, 3x, 20x: the running product at that multiple of the training length alone; "
             "whole word: at every position up to it",
             "Reach: the longest length up to which accuracy is at least 95% at every position",
-            "NextLat, noisy states: not the paper's; its latent dynamics read noisy states in training",
+            "NextLat, noisy states: ours, not the paper's; its dynamics learn from noisy states",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
         ),

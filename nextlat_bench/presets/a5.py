@@ -49,7 +49,7 @@ def smoke(objective: str, seed: int) -> Run:
 
 
 def laptop(objective: str, seed: int) -> Run:
-    """A quarter of an hour of one core. Over the first 1,000 steps words grow to their 12 elements."""
+    """A quarter of an hour of one core. For the first 1,000 steps words grow to 12 elements."""
     nextlat: dict[str, Any] = {"horizon": 8, "dynamics_width": 256}
     noisy = nextlat | {"latent_weight": 0.1}  # at 1 states are regressed well and still drift
     return Run(

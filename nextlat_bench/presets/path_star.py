@@ -60,7 +60,7 @@ def smoke(objective: str, seed: int, degree: int, length: int) -> Run:
 
 
 def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
-    """A quarter of an hour of one core for NextLat: six layers leave room to look back along an arm."""
+    """A quarter of an hour of one core: six layers leave room to look back along an arm."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=ids(degree, length, least=20)),
         objective=chosen(objective, settings(length, {})),

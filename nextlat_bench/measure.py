@@ -11,7 +11,7 @@ import numpy as np
 
 from nextlat_bench import registry
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
-from nextlat_bench.report.records import Record, read, write
+from nextlat_bench.report.records import Record, read, record_file, write
 from nextlat_bench.run import Run
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
@@ -41,11 +41,6 @@ class _OnSplit:
 
     def of_length(self, split: Split, start: int, n: int, length: int) -> Batch | None:
         return self.task.of_length(self.asked(split), start, n, length)
-
-
-def record_file(split: str) -> str:
-    """The file of a folder's records; only those of the test split are ever put into tables."""
-    return "records.jsonl" if split == "test" else f"{split}.jsonl"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,14 @@
 from collections import Counter
 from functools import cache
 
+SMALL = {"num_inputs": 3, "max_input": 20, "max_target": 40, "num_heldout_targets": 3}
+SMALL |= {"largest": 400, "heldout": 0.1}
+
+
+def split_up(task, tokens):
+    first = task.notation.prompt_length
+    return tokens[:, :first], tokens[:, first:]
+
 
 def words_of(task, tokens):
     """All tokens of one sequence, padding included."""

@@ -9,7 +9,15 @@ import sys
 
 import numpy as np
 import pytest
-from countdown_rules import problem_of, right_answers, slow_check, slow_scores, words_of
+from countdown_rules import (
+    SMALL,
+    problem_of,
+    right_answers,
+    slow_check,
+    slow_scores,
+    split_up,
+    words_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,18 +25,10 @@ from nextlat_bench.tasks import countdown
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks.countdown import Countdown
 
-SMALL = {"num_inputs": 3, "max_input": 20, "max_target": 40, "num_heldout_targets": 3}
-SMALL |= {"largest": 400, "heldout": 0.1}
-
 
 @pytest.fixture(scope="module")
 def paper():
     return Countdown()
-
-
-def split_up(task, tokens):
-    first = task.notation.prompt_length
-    return tokens[:, :first], tokens[:, first:]
 
 
 def solution(task, text):

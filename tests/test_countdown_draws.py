@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from countdown_rules import right_answers
+from countdown_rules import SMALL, right_answers, split_up
 from scipy.stats import chisquare
 
 from nextlat_bench.tasks import _draws
@@ -13,20 +13,12 @@ from nextlat_bench.tasks._countdown_solver import solvable
 from nextlat_bench.tasks._draws import BLOCK
 from nextlat_bench.tasks.countdown import Countdown
 
-SMALL = {"num_inputs": 3, "max_input": 20, "max_target": 40, "num_heldout_targets": 3}
-SMALL |= {"largest": 400, "heldout": 0.1}
-
 TASKS = {2: Countdown(num_inputs=2, heldout=0.2, num_pauses=0), 3: Countdown(**SMALL)}
 
 
 @pytest.fixture(scope="module")
 def paper():
     return Countdown()
-
-
-def split_up(task, tokens):
-    first = task.notation.prompt_length
-    return tokens[:, :first], tokens[:, first:]
 
 
 def contents(task, split, n):

@@ -2,10 +2,9 @@
 
     g[i] = p(g[i-1] + noise * rms(g[i-1]) * z[i], x[t+i]),   z[i] ~ N(0, 1) in every coordinate
 
-rms(g) is the root mean square of a state's coordinates, so that no larger states can outgrow it;
-gradients do not pass through it. Nothing else differs from NextLat, and nothing is added at
-inference. What p predicts then depends little on small errors of its own, which die out from step
-to step instead of adding up.
+rms(g) is the root mean square of a state's coordinates; gradients do not pass through it. Nothing
+else differs from NextLat, and nothing is added at inference. What p predicts then depends little on
+small errors of its own, which die out from step to step instead of adding up.
 (Training on corrupted inputs: Bishop 1995, "Training with noise is equivalent to Tikhonov
 regularization"; Sietsma and Dow 1991.)
 """

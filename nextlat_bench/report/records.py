@@ -17,10 +17,10 @@ from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
 __all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants_of", "what"]
-__all__ += ["paper_protocol", "paper_rows", "published", "write"]
+__all__ += ["paper_protocol", "paper_rows", "published", "record_file", "write"]
 
 SCHEMA = 1
-OTHER_SPLITS = ("train.jsonl", "validation.jsonl")  # measured while settings are chosen
+OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 
 def _plain(value: Any) -> Any:
@@ -175,6 +175,11 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
     return sorted((record for record, _ in kept.values()), key=line)
 
 
+def record_file(split: str) -> str:
+    """The file of a folder's records; only those of the test split are ever put into tables."""
+    return "records.jsonl" if split == "test" else f"{split}.jsonl"
+
+
 def collect(*paths: str | Path) -> list[Record]:
     """The records of files, run folders, folders of run folders and folders of *.jsonl files."""
     files = [file for path in paths for file in _files(Path(path))]
@@ -189,7 +194,7 @@ def _files(path: Path) -> list[Path]:
     if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
         return [file for file in [path / "records.jsonl"] if file.exists()]
     files = {*path.glob("*.jsonl"), *path.glob("*/records.jsonl")}
-    return sorted(file for file in files if file.name not in OTHER_SPLITS)
+    return sorted(files - {path / record_file(split) for split in OTHER_SPLITS})
 
 
 def committed() -> list[Record]:

@@ -11,6 +11,7 @@ from nextlat_bench.report.records import (
     flat,
     grouped,
     paper_rows,
+    record_file,
     told_apart,
     what,
 )
@@ -75,9 +76,7 @@ def measurements_view(
                 f"{record.n_skipped:,}",
             )
         if hidden := len(group) - len(shown):
-            out.add_row(
-                Text(f"  … {hidden} more in {'records' if split == 'test' else split}.jsonl", "dim")
-            )
+            out.add_row(Text(f"  … {hidden} more in {record_file(split)}", "dim"))
         reasons += [f"- {heading}: {r.skipped_because}" for r in group if r.skipped_because]
     return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))
 

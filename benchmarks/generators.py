@@ -1,7 +1,5 @@
 """Examples per second of our generators and of reasoning-gym's, on one core, in one run.
 
-python -m benchmarks.generators        needs `pip install -c constraints.txt -e '.[bench]'`
-
 Each round draws as many examples as take a peer and us some tenths of a second, ours and the
 peer's by turns; the ratio is taken within a round. The peer writes a question and an answer as
 text; ours are the tokens and targets of a training step, and, in the last column, text as well.
@@ -10,18 +8,16 @@ down and computes its target; ours draws the target, redraws the inputs until an
 a solution that uses all of them, and gives the first in a stated order.
 """
 
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
 from typing import Any
+
+from benchmarks._core import Section, ratio, shown, spread
+
+__all__ = ["run"]
 
 ROUNDS = 7
 SECONDS = 0.4  # of each side in each round
-FOLDER = Path(__file__).parents[1] / "results" / "rendered"
 
 Draw = Callable[[int, int], None]  # start, n
 
@@ -70,40 +66,15 @@ def compare(task: Any, peer: Draw) -> dict[str, Any]:
             # the two of ours read different examples, so that neither finds them cached
             start = turn * size[name] + 2**24 * (name == "text")
             rates[name].append(rate(draw, start, size[name]))
-    ratios = {
-        name: sorted(a / b for a, b in zip(rates[name], rates["peer"], strict=True))
-        for name in ("tokens", "text")
-    }
     return {
-        "per_second": {name: round(median(values)) for name, values in rates.items()},
-        "ratio": {name: [v[0], median(v), v[-1]] for name, v in ratios.items()},
+        "per_second": {name: spread(values) for name, values in rates.items()},
+        "ratio": {name: ratio(rates[name], rates["peer"]) for name in ("tokens", "text")},
     }
 
 
-def markdown(rows: dict[str, dict[str, Any]], machine: str) -> str:
-    def ratio(values: list[float]) -> str:
-        low, middle, high = values
-        return f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]"
-
-    lines = [
-        f"Generators on one core of {machine}: medians of {ROUNDS} rounds, ratios and range.",
-        "",
-        "| task | ours a second | reasoning-gym | ratio | ours, as text too | ratio |",
-        "|:--|--:|--:|--:|--:|--:|",
-    ]
-    for name, row in rows.items():
-        a, b = row["per_second"], row["ratio"]
-        lines.append(
-            f"| {name} | {a['tokens']:,} | {a['peer']:,} | {ratio(b['tokens'])} "
-            f"| {a['text']:,} | {ratio(b['text'])} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
+def run() -> list[Section]:
     from nextlat_bench.tasks.countdown import Countdown
     from nextlat_bench.tasks.path_star import PathStar
-    from nextlat_bench.train import cpu_name
 
     def star(degree: int, length: int, ids: int) -> tuple[Any, Draw]:
         edges = {"min_path_length": length - 1, "max_path_length": length - 1}  # it counts edges
@@ -118,14 +89,20 @@ def main() -> None:
         "Path-Star G(5,5), 100 ids": star(5, 5, 100),
         "Path-Star G(7,7), 100 ids": star(7, 7, 100),
     }
-    rows = {name: compare(task, peer) for name, (task, peer) in work.items()}
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    text = markdown(rows, machine)
-    print(text, end="")
-    (FOLDER / "benchmark-generators.md").write_text(text, encoding="utf-8")
-    facts = {"machine": machine, "rounds": ROUNDS, "rows": rows}
-    (FOLDER / "benchmark-generators.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    table = Section(
+        f"Generators on one core: {ROUNDS} rounds, examples a second of CPU time",
+        ["task", "ours", "reasoning-gym", "times faster", "ours, as text too", "times faster"],
+    )
+    for name, (task, peer) in work.items():
+        facts = compare(task, peer)
+        table.facts[name] = facts
+        speed, times = facts["per_second"], facts["ratio"]
+        table.add(
+            name,
+            shown(speed["tokens"], 0),
+            shown(speed["peer"], 0),
+            shown(times["tokens"], 0),
+            shown(speed["text"], 0),
+            shown(times["text"], 1),
+        )
+    return [table]

@@ -1,0 +1,38 @@
+"""Speed, ours and peers', in one run: `python -m benchmarks [NAME ...]`; all of them without names.
+
+Needs the peers (`pip install -c constraints.txt -e '.[bench]'`) and a machine that does nothing
+else meanwhile. Prints tables and leaves them in results/rendered/benchmark-NAME.md and .json.
+"""
+
+import importlib
+import os
+import sys
+
+NAMES = (
+    "training",
+    "decoding",
+    "generators",
+    "worlds",
+    "probing",
+    "parallel",
+    "startup",
+    "growth",
+)
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"no benchmark named {unknown[0]!r}: there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
+    from benchmarks._core import write
+
+    for name in names or NAMES:
+        print(f"## {name}\n", flush=True)
+        print(write(name, importlib.import_module(f"benchmarks.{name}").run()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

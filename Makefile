@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: $(VENV)/installed  ## the main job at its default scale: ten minutes of two cores
 	$(BIN)/nextlat-bench run taxi --objective nextlat
@@ -14,6 +14,10 @@ test: $(VENV)/installed
 
 test-all: $(VENV)/installed  ## the long tests too
 	$(BIN)/pytest -m "slow or not slow"
+
+bench: $(VENV)/installed  ## speed beside the peers; half an hour of a machine that does nothing else
+	$(BIN)/pip install -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
 from nextlat_bench.train import Workers, clip, native_bf16
 
-__all__ = ["matrix_flops", "matrix_rates", "ours", "run", "stream"]
+__all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream"]
 
 SHAPES = (Shape(4, 4, 128, 128, 64), Shape(6, 8, 256, 64, 68), Shape(2, 4, 128, 256, 12))
 ROUNDS, CALLS = 7, 3
@@ -41,6 +41,19 @@ def stream(task: Taxi, rows: int, length: int) -> Tensor:
     return tokens[: rows * (length + 1)].view(rows, length + 1)
 
 
+def as_batch(tokens: Tensor) -> TensorBatch:
+    """(B, T + 1) tokens -> one document a row, every position scored."""
+    inputs = tokens[:, :-1].contiguous()
+    return TensorBatch(
+        tokens=inputs,
+        targets=tokens[:, 1:].contiguous(),
+        document=torch.zeros_like(inputs),
+        position=torch.arange(inputs.shape[1]).expand_as(inputs),
+        scored=torch.arange(inputs.numel()),
+        packed=False,
+    )
+
+
 def ours(
     objective: Objective, shape: Shape, tokens: Tensor, vocab: int, optimizer: str = "adamw"
 ) -> tuple[nn.Module, Step]:
@@ -51,15 +64,7 @@ def ours(
     model.extra = objective.init(config)
     training = Training(steps=1, examples=shape.batch, optimizer=optimizer, clip=1.0)  # type: ignore[arg-type]
     optimizers = make_optimizers(training, model)
-    inputs = tokens[:, :-1].contiguous()
-    batch = TensorBatch(
-        tokens=inputs,
-        targets=tokens[:, 1:].contiguous(),
-        document=torch.zeros_like(inputs),
-        position=torch.arange(shape.length).expand_as(inputs),
-        scored=torch.arange(inputs.numel()),
-        packed=False,
-    )
+    batch = as_batch(tokens)
     workers = Workers(1, torch.get_num_threads(), "cpu", "bf16" if native_bf16("cpu") else "fp32")
 
     def step() -> Tensor:
@@ -150,10 +155,13 @@ def measure(shape: Shape, vocab: int, tokens: Tensor, rates: dict[str, float]) -
 
 
 def matrix_flops(horizon: int, shape: Shape, vocab: int) -> float:
-    """FLOPs in the matrix products of a step's forward and backward passes, attention's too."""
+    """FLOPs of the matrix products that a step needs, forward and backward, attention's too.
+
+    The tokens' part of the dynamics' first layer is needed once a token of the vocabulary only.
+    """
     D, T = shape.width, shape.length
     block = 4 * D * D + 3 * D * swiglu_width(D) + 2 * T * D  # products of scores and values: 2TD
-    dynamics = 4 * D * D + vocab * D * 2 / 3  # the frozen head has no gradient of its own
+    dynamics = 3 * D * D + vocab * D * 2 / 3  # the frozen head has no gradient of its own
     pairs = sum(T - i for i in range(1, horizon + 1)) / T  # a position
     products = shape.layers * block + vocab * D + pairs * dynamics
     return 6.0 * shape.batch * T * products

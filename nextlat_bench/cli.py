@@ -130,6 +130,9 @@ def run(
     out: Out = Path("runs"),
     device: Device = None,
     threads: Threads = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile: faster steps after a minute.")
+    ] = False,
     split: Split = "test",
 ) -> None:
     """Trains a model, probes it and shows its measurements beside the paper's.
@@ -154,6 +157,7 @@ def run(
                     folder,
                     device=device,
                     threads=threads,
+                    compiled=compiled,
                     progress=lambda p: advance(
                         p.step,
                         p.steps,

@@ -87,7 +87,7 @@ class Attended:
 
     cos: Tensor  # (B or 1, T, 1, 1, D/H): one rotation for queries and keys of all heads
     sin: Tensor
-    mask: Tensor | None  # (B or 1, 1, T, keys) True: may look; None: plain causal, square
+    mask: Tensor | None  # (B or 1, 1, T, keys) True: may look; None: causal, or one query
 
 
 class Attention(nn.Module):
@@ -112,14 +112,17 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, (B, H, T, d); `mask` None: causal over equal lengths."""
+    """softmax(q k^T / sqrt(d)) v, (B, H, T, d); `mask` None: causal over equal lengths, and one
+    query alone looks at all keys."""
+    causal = mask is None and q.shape[2] > 1
     if q.device.type != "cpu" or k.shape[2] > EXPLICIT_ATTENTION_LIMIT:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)
+    if causal:
         mask = causal_mask(q.shape[2], q.device)
-    # A finite floor: a padding row that may look at nobody must not turn into nan.
-    bias = torch.where(mask, 0.0, -1e9).to(q.dtype)
-    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2) + bias
+    if mask is not None:
+        # A finite floor: a padding row that may look at nobody must not turn into nan.
+        scores = scores + torch.where(mask, 0.0, -1e9).to(q.dtype)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
@@ -189,7 +192,7 @@ class Decoder(nn.Module):
         if document is not None:
             same = document[:, :, None] == document[:, None, :]  # (B, T, T)
             mask = (same & causal_mask(length, device)).unsqueeze(1)
-        elif past:
+        elif past and length > 1:
             keys = torch.arange(past + length, device=device)
             mask = (keys[None, :] <= keys[past:, None])[None, None]  # (1, 1, T, keys)
         return Attended(cos, sin, mask)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["rms_norm", "rotate", "swiglu"]
+__all__ = ["kl_divergence", "rms_norm", "rotate", "swiglu"]
 
 
 class _RMSNorm(Function):
@@ -25,12 +25,13 @@ class _RMSNorm(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
-        (dy,) = gradients
-        unit = x * scale
-        d_weight = (dy * unit).flatten(0, -2).sum(0)
-        d_unit = dy * weight
-        along = torch.linalg.vecdot(d_unit, unit).unsqueeze(-1).div_(x.shape[-1])
-        return (d_unit - unit.mul_(along)).mul_(scale), d_weight, None
+        dy, rows = gradients[0].reshape(-1, x.shape[-1]), x.reshape(-1, x.shape[-1])
+        scale = scale.view(-1, 1)
+        both = dy * rows
+        d_weight = (scale.mT @ both).view(-1)
+        along = (both @ weight.unsqueeze(1)).mul_(scale.square()).div_(x.shape[-1])
+        dx = (dy * weight).addcmul_(rows, along, value=-1).mul_(scale)
+        return dx.view(x.shape), d_weight, None
 
 
 class _Rotate(Function):
@@ -72,6 +73,25 @@ class _SwiGLU(Function):
         torch.mul(gradients[0], active, out=d_up)
         d_gate.copy_(torch.ops.aten.silu_backward(gradients[0] * up, gate))
         return d_gate_up
+
+
+class _KLDivergence(Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
+        log_q = logits.float().log_softmax(-1)
+        ctx.save_for_backward(log_q, p)
+        ctx.dtype = logits.dtype
+        return (information.sum() - torch.dot(p.flatten(), log_q.flatten())) / len(p)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        log_q, p = ctx.saved_tensors
+        return (log_q.exp() - p).mul_(gradients[0] / len(p)).to(ctx.dtype), None, None
+
+
+def kl_divergence(logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
+    """KL(p || softmax(logits)), the mean of n rows: (n, V), (n, V) and (n,) sums of p log p."""
+    return cast(Tensor, _KLDivergence.apply(logits, p, information))  # type: ignore[no-untyped-call]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -294,6 +294,7 @@ def test_the_command_line_is_frozen() -> None:
     }
     assert options == {
         "run": [
+            "--compile",
             "--device",
             "--graph",
             "--objective",

@@ -298,6 +298,19 @@ def test_build_is_a_function_of_the_seed() -> None:
     assert not np.array_equal(a, c)
 
 
+@pytest.mark.slow
+def test_compiled_is_the_same_training_and_says_so(tmp_path: Path) -> None:
+    run = tiny("training.precision=fp32")
+    plain = trained(run, tmp_path / "plain")
+    with pytest.raises(StopTrainingError):
+        trained(run, tmp_path / "compiled", compiled=True, progress=stop_at(10))
+    fused = trained(run, tmp_path / "compiled")  # a resumed run goes on as it was begun
+    losses = [[row["loss"] for row in folder.metric_rows()] for folder in (plain, fused)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    facts = [json.loads(folder.provenance.read_text())["compiled"] for folder in (plain, fused)]
+    assert facts == [False, True]
+
+
 def test_provenance_says_where_and_with_what(tmp_path: Path) -> None:
     facts = json.loads(trained(tiny(), tmp_path).provenance.read_text())
     assert facts["precision"] in ("bf16", "fp32")

@@ -14,19 +14,28 @@ rollout ends where its document does.)
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextlat_bench import kernels
 from nextlat_bench.data import TensorBatch
-from nextlat_bench.decoder import Decoder, RMSNorm, initialise
+from nextlat_bench.decoder import NORM_EPS, Decoder, RMSNorm, initialise
 from nextlat_bench.objectives._core import Losses, Objective, scored_loss
 from nextlat_bench.run import DecoderConfig, is_count, is_number
 from nextlat_bench.tasks._core import check_field
 
 __all__ = ["LatentDynamics", "NextLat"]
+
+
+class TokenTable(NamedTuple):
+    """What the latent dynamics need of P tokens, and their first layer's part for a state."""
+
+    part: Tensor  # (P, H): the first layer's output, before the norm's scale
+    square: Tensor  # (P, 1): squared length of the embedding
+    of_state: Tensor  # (H, D)
 
 
 class LatentDynamics(nn.Module):
@@ -47,6 +56,22 @@ class LatentDynamics(nn.Module):
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
         """(..., D), (..., D) -> (..., D): the next hidden state."""
         return h + self.mlp(self.norm(torch.cat([embedded, h], dim=-1)))  # type: ignore[no-any-return]
+
+    def look_up(self, embedded: Tensor) -> TokenTable:
+        """(P, D) embedded tokens -> what a step takes of each: a norm only scales its row, so the
+        first layer of [e(x), h] is a sum of a part of e(x), the same at every step, and one of h.
+        """
+        first = cast(nn.Linear, self.mlp[0]).weight * self.norm.weight
+        of_token, of_state = first.chunk(2, dim=1)
+        square = embedded.square().sum(-1, keepdim=True)
+        return TokenTable(F.linear(embedded, of_token), square, of_state)
+
+    def roll(self, h: Tensor, table: TokenTable, index: Tensor) -> Tensor:
+        """(N, D) and (N,) rows of the table -> (N, D): `forward`, with less to multiply."""
+        square = (table.square[index] + h.square().sum(-1, keepdim=True)) / (2 * h.shape[-1])
+        first = F.linear(h, table.of_state) + table.part[index]
+        first = first * (square + NORM_EPS).rsqrt().to(first.dtype)
+        return h + self.mlp[1:](first)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +98,9 @@ class NextLat(Objective):
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         hidden = decoder(*batch.inputs)
         next_token, logits = scored_loss(decoder, hidden, batch)
-        latent, kl = self.auxiliary(decoder, extra, batch, hidden, logits.detach())
+        latent, kl = self.auxiliary(
+            decoder, cast(LatentDynamics, extra), batch, hidden, logits.detach()
+        )
         total = next_token + self.latent_weight * latent + self.kl_weight * kl
         parts = {"next_token": next_token, "latent": latent, "kl": kl}
         return Losses(total, {k: v.detach() for k, v in parts.items()}, hidden.detach())
@@ -81,7 +108,7 @@ class NextLat(Objective):
     def auxiliary(
         self,
         decoder: Decoder,
-        extra: nn.Module,
+        extra: LatentDynamics,
         batch: TensorBatch,
         hidden: Tensor,
         teacher: Tensor,
@@ -89,10 +116,12 @@ class NextLat(Objective):
         """The two sums over i, each divided by d. `teacher`: (S, V) logits at scored positions."""
         h = hidden.flatten(0, 1)  # (N, D), N = B * T
         target = h.detach()
-        tokens = batch.tokens.flatten()
-        row_of = torch.full_like(tokens, -1)  # position -> its row of `teacher`
-        row_of[batch.scored] = torch.arange(len(batch.scored), device=tokens.device)
-        teacher = teacher.log_softmax(-1)
+        present, token = torch.unique(batch.tokens.flatten(), return_inverse=True)
+        table = extra.look_up(decoder.embedding(present))
+        row_of = torch.full_like(token, -1)  # position -> its row of `teacher`
+        row_of[batch.scored] = torch.arange(len(batch.scored), device=token.device)
+        p = teacher.softmax(-1)
+        information = (p * teacher.log_softmax(-1)).sum(-1)  # (S,)
         head = decoder.head.weight.detach()
 
         latent = kl = h.new_zeros((), dtype=torch.float32)
@@ -100,16 +129,15 @@ class NextLat(Objective):
         for i, at in batch.ahead(self.horizon):
             if i == 0 or len(at) == 0:
                 continue
-            g = extra(self.read(g[row[at - 1]], batch, i), decoder.embedding(tokens[at]))
+            g = extra.roll(self.read(g[row[at - 1]], batch, i), table, token[at])
             row[at] = torch.arange(len(at), device=h.device)
             latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
             rows = row_of[at]
             judged = rows >= 0
             if self.kl_weight and bool(judged.any()):
-                student = F.linear(g[judged], head).float().log_softmax(-1)
-                kl = kl + F.kl_div(
-                    student, teacher[rows[judged]], log_target=True, reduction="batchmean"
-                )
+                rows = rows[judged]
+                student = F.linear(g[judged], head)
+                kl = kl + kernels.kl_divergence(student, p[rows], information[rows])
         return latent / self.horizon, kl / self.horizon
 
     def read(self, g: Tensor, batch: TensorBatch, i: int) -> Tensor:

@@ -22,6 +22,9 @@ ROPE_BASE = 10_000.0
 NORM_EPS = 1e-5
 # Below this many keys the CPU's fused bf16 attention is slower than three plain operations.
 EXPLICIT_ATTENTION_LIMIT = 128
+GROWTH = (
+    4  # positions; in a roomier cache, what is read lies scattered, which costs more than copies
+)
 
 
 class RMSNorm(nn.Module):
@@ -41,9 +44,8 @@ def swiglu_width(width: int) -> int:
 
 
 class KeyValueCache:
-    """Keys and values of what n sequences have read: (n, H, capacity, D/H) buffers a layer, which
-    double when they are full, so that reading one more token copies none of the others. A recurrent
-    network keeps its `state` here instead."""
+    """Keys and values of what n sequences have read: (n, H, capacity, D/H) buffers a layer, grown
+    by a few positions when they are full. A recurrent network keeps its `state` here instead."""
 
     def __init__(self) -> None:
         self.keys: list[Tensor] = []
@@ -65,7 +67,8 @@ class KeyValueCache:
         self.lengths[layer] = end
         for buffers, new in ((self.keys, k), (self.values, v)):
             if end > buffers[layer].shape[2]:
-                grown = new.new_empty(*new.shape[:2], 2 * end, new.shape[3])
+                room = -(-end // GROWTH) * GROWTH
+                grown = new.new_empty(*new.shape[:2], room, new.shape[3])
                 grown[:, :, :begin] = buffers[layer][:, :, :begin]
                 buffers[layer] = grown
             buffers[layer][:, :, begin:end] = new

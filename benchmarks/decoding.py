@@ -1,7 +1,7 @@
 """Tokens a second of greedy decoding, ours and transformers' generate(), with the same weights.
 
 Our decoder's weights are copied into transformers' Llama, so both sides must give the same tokens,
-and the share that agrees is printed. Random weights; no token ends a sequence; fp32; one thread.
+and the share that agrees is printed. The trained laptop-scale taxi model; fp32; one thread.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,10 @@ import torch
 from benchmarks import peers
 from benchmarks._core import Section, alternate, one_thread, ratio, shown, spread
 from benchmarks.peers import Shape
+from benchmarks.probing import trained
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.generate import generate
-from nextlat_bench.presets import taxi
 from nextlat_bench.tasks._core import IntArray
-from nextlat_bench.train import build
 from nextlat_bench.trained import TrainedModel
 
 __all__ = ["as_llama", "run"]
@@ -58,45 +57,58 @@ def as_llama(decoder: Decoder) -> Any:
 
 
 def run() -> list[Section]:
-    wanted = taxi.run("gpt").override(["decoder.zero_init_residual=false", "task.max_new=60"])
-    model = build(wanted)
-    subject, peer = TrainedModel(wanted, model), as_llama(model.decoder)
-    prompts = wanted.task.prompts("train", 0, max(BATCHES))
+    subject = trained()
+    task, peer = subject.run.task, as_llama(subject.model.decoder)
+    prompts = task.prompts("test", 0, max(BATCHES))
     table = Section(
-        f"Greedy decoding of {NEW} tokens: 4 layers, D 128",
+        "Greedy decoding: 4 layers, D 128",
         ["batch", "ours, tokens/s", "transformers, tokens/s", "times faster", "same tokens"],
     )
+    work = {f"{batch}, {NEW} tokens a row": (batch, NEW, -1) for batch in BATCHES}
+    work[f"{max(BATCHES)}, traversals to their end"] = max(BATCHES), task.max_new, task.vocab.end
     with one_thread():
-        for batch in BATCHES:
-            row, facts = compare(subject, peer, prompts[:batch])
-            table.add(str(batch), *row)
-            table.facts[str(batch)] = facts
+        for name, (batch, new, end) in work.items():
+            facts = compare(subject, peer, prompts[:batch], new, end)
+            speed, same = facts["tokens_per_second"], facts["same_tokens"]
+            cells = (shown(speed["ours"], 0), shown(speed["peer"], 0), shown(facts["ratio"]))
+            table.add(name, *cells, f"{same:.1%}")
+            table.facts[name] = facts
+    table.notes.append(
+        "Tokens after a row's end do not count. transformers goes on until the last row has ended; "
+        "ours drops the rows that have."
+    )
     return [table]
 
 
 def compare(
-    subject: TrainedModel, peer: Any, prompts: IntArray
-) -> tuple[list[str], dict[str, Any]]:
-    ids = torch.from_numpy(prompts)
+    subject: TrainedModel, peer: Any, prompts: IntArray, new: int, end: int
+) -> dict[str, Any]:
+    """end: the token that closes a row; -1: none does."""
+    ids, pad = torch.from_numpy(prompts), subject.run.task.vocab.pad
     out: dict[str, IntArray] = {}
 
     def ours() -> None:
-        out["ours"] = generate(subject, prompts, NEW, end=-1, pad=-1)
+        out["ours"] = generate(subject, prompts, new, end, pad)
 
     @torch.inference_mode()
     def theirs() -> None:
         tokens = peer.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=NEW,
+            max_new_tokens=new,
             do_sample=False,
+            eos_token_id=None if end < 0 else end,
+            pad_token_id=pad,
         )
         out["peer"] = tokens[:, ids.shape[1] :].numpy()
 
     sides: dict[str, Callable[[], object]] = {"ours": ours, "peer": theirs}
     seconds = alternate(sides, ROUNDS)
-    speed = {n: spread(len(prompts) * NEW / s for s in taken) for n, taken in seconds.items()}
-    faster = ratio(seconds["peer"], seconds["ours"])
-    same = float(np.mean(out["ours"] == out["peer"]))
-    row = [shown(speed["ours"], 0), shown(speed["peer"], 0), shown(faster), f"{same:.1%}"]
-    return row, {"tokens_per_second": speed, "ratio": faster, "same_tokens": same}
+    used = min(out["ours"].shape[1], out["peer"].shape[1])
+    useful = int((out["ours"] != pad).sum())
+    speed = {n: spread(useful / s for s in taken) for n, taken in seconds.items()}
+    return {
+        "tokens_per_second": speed,
+        "ratio": ratio(seconds["peer"], seconds["ours"]),
+        "same_tokens": float(np.mean(out["ours"][:, :used] == out["peer"][:, :used])),
+    }

@@ -19,9 +19,9 @@ from nextlat_bench.probes.distinction import Distinction
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.train import train
-from nextlat_bench.trained import load_trained
+from nextlat_bench.trained import TrainedModel, load_trained
 
-__all__ = ["run"]
+__all__ = ["run", "trained"]
 
 OUT = Path("runs")
 PROBES: dict[str, Probe] = {
@@ -32,23 +32,27 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def run() -> list[Section]:
+def trained() -> TrainedModel:
+    """The laptop-scale taxi model, trained first if it is not there."""
     wanted = taxi.run("nextlat")
     folder = RunDir.prepare(OUT, wanted)
     if not folder.is_trained:
         print(f"Training {wanted.id} first: about ten minutes of two cores.", flush=True)
         with folder.lock():
             train(wanted, folder)
-    threads = torch.get_num_threads()
+    return load_trained(folder.path)
+
+
+def run() -> list[Section]:
+    subject, threads = trained(), torch.get_num_threads()
     table = Section("Probes of a trained laptop-scale taxi model", ["probe", "one core", "all"])
     try:
-        subject = load_trained(folder.path)
         for name, probe in PROBES.items():
             seconds = {}
             for count in (1, threads):
                 torch.set_num_threads(count)
                 begin = time.perf_counter()
-                list(probe.measure(subject, wanted.task, np.random.default_rng(0)))
+                list(probe.measure(subject, subject.run.task, np.random.default_rng(0)))
                 seconds[count] = time.perf_counter() - begin
             table.add(name, f"{seconds[1]:.1f} s", f"{seconds[threads]:.1f} s")
             table.facts[name] = {f"{n} threads": s for n, s in seconds.items()}

@@ -32,7 +32,7 @@ def generators() -> Section:
     table = Section("Generators on one core", ["task", "tokens a second", "examples a second"])
     tasks: dict[str, tuple[Callable[[], Any], int]] = {
         "taxi, random walks, full embedded map": (Taxi, 2**16),
-        "taxi, noisy shortest paths, full embedded map": (lambda: Taxi(generator="noisy"), 256),
+        "taxi, noisy shortest paths, full embedded map": (lambda: Taxi(generator="noisy"), 1024),
         "path_star, G(2,5)": (lambda: PathStar(degree=2, length=5), 2**17),
         "countdown, 4 numbers up to 99": (Countdown, 2**16),
         "a5, 12 elements": (A5, 2**18),

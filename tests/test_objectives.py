@@ -83,25 +83,27 @@ def test_nextlat(decoder: Decoder, packed: bool, horizon: int) -> None:
 
 
 def test_noisy_nextlat(decoder: Decoder) -> None:
-    """One step ahead, by a slow loop that is given the same noise; none of it makes NextLat."""
+    """One step ahead, by a slow loop that is given the same draws; without any it is NextLat."""
     batch = made_batch(packed=True)
     weights = {"latent_weight": 0.7, "kl_weight": 0.3}
-    objective = NoisyNextLat(noise=0.4, **weights)
+    objective = NoisyNextLat(noise=0.4, jitter=1.5, **weights)
     p = initialised(objective)
     losses = objective.loss(decoder, p, batch)
     h = decoder(batch.tokens, batch.document, batch.position)
-    pairs = [(row, t) for row, columns in documents(batch) for t in columns if t + 1 in columns]
-    noise = objective.read(torch.ones(len(pairs), CONFIG.width), batch, 1) - 1
-    [reached] = [at.tolist() for i, at in batch.ahead(1) if i == 1]
+    [at] = [at for i, at in batch.ahead(1) if i == 1]
+    T, width = batch.tokens.shape[1], CONFIG.width
+    zeros, ones = torch.zeros(len(at), width), torch.ones(len(at), width)
+    shift = objective.reader(h.detach(), batch)(zeros, at - 1)  # no length, so no noise
+    noise = objective.reader(h.detach(), batch)(ones, at - 1) - shift - 1
     latent = []
-    for row, t in pairs:
-        T = batch.tokens.shape[1]
-        k = reached.index(row * T + t + 1)
+    for k, place in enumerate(at.tolist()):
+        row, t = divmod(place - 1, T)
         e = decoder.embedding(batch.tokens[row, t + 1])
         rms = torch.sqrt((h[row, t] ** 2).mean())
-        latent.append(F.smooth_l1_loss(p(h[row, t] + rms * noise[k], e), h[row, t + 1]))
+        disturbed = h[row, t] + rms * noise[k] + shift[k]
+        latent.append(F.smooth_l1_loss(p(disturbed, e), h[row, t + 1]))
     torch.testing.assert_close(losses.parts["latent"], mean(latent))
-    silent = NoisyNextLat(noise=0.0, horizon=3, **weights).loss(decoder, p, batch)
+    silent = NoisyNextLat(noise=0.0, jitter=0.0, horizon=3, **weights).loss(decoder, p, batch)
     plain = NextLat(horizon=3, **weights).loss(decoder, p, batch)
     torch.testing.assert_close(silent.total, plain.total, rtol=0, atol=0)
 
@@ -109,16 +111,42 @@ def test_noisy_nextlat(decoder: Decoder) -> None:
 def test_noise_is_a_function_of_the_batch(decoder: Decoder) -> None:
     batch = made_batch(packed=True)
     other = replace(batch, tokens=batch.tokens.roll(1))
-    objective, states = NoisyNextLat(noise=0.5), torch.full((4_000, CONFIG.width), 3.0)
-    noise = objective.read(states, batch, 1) - states
-    assert torch.equal(noise, objective.read(states, batch, 1) - states)
-    for different in (objective.read(states, batch, 2), objective.read(states, other, 1)):
-        assert not torch.equal(noise, different - states)
+    objective, states = NoisyNextLat(noise=0.5, jitter=0.0), torch.full((4_000, CONFIG.width), 3.0)
+    h, at = torch.randn(*batch.tokens.shape, CONFIG.width), torch.zeros(4_000, dtype=torch.long)
+    read = objective.reader(h, batch)
+    noise, again = read(states, at) - states, read(states, at) - states
+    assert not torch.equal(noise, again)  # another step of the rollout
+    assert torch.equal(noise, objective.reader(h, batch)(states, at) - states)
+    assert not torch.equal(noise, objective.reader(h, other)(states, at) - states)
     assert abs(float(noise.std()) - 1.5) < 0.03
     assert abs(float(noise.mean())) < 0.03
     h, tokens = torch.randn(4, CONFIG.width), torch.randint(V, (4,))
     p = initialised(objective)
     assert torch.equal(objective.step(decoder, p, h, tokens), NextLat.step(decoder, p, h, tokens))
+
+
+def test_jitter_moves_states_between_the_means_of_positions() -> None:
+    batch = made_batch(packed=True)
+    h = torch.randn(*batch.tokens.shape, CONFIG.width)
+    by_position: dict[int, list[Tensor]] = {}
+    for row, columns in documents(batch):
+        for place, t in enumerate(columns):
+            by_position.setdefault(place, []).append(h[row, t])
+    means = [torch.stack(states).mean(0) for _, states in sorted(by_position.items())]
+    at = (batch.document.flatten() >= 0).nonzero().squeeze(1).repeat(200)
+    moved = NoisyNextLat(noise=0.0, jitter=2.0).reader(h, batch)(
+        torch.zeros(len(at), CONFIG.width), at
+    )
+    seen, furthest = set(), 0.0
+    for place, shift in zip(batch.position.flatten()[at].tolist(), moved, strict=True):
+        ways = {s: other - means[place] for s, other in enumerate(means) if s != place}
+        shares = {s: float(shift @ way / (way @ way)) for s, way in ways.items()}
+        on = [s for s, way in ways.items() if torch.allclose(shares[s] * way, shift, atol=1e-4)]
+        seen.add((place, place if not shift.any() else on[0]))  # off every way: an IndexError
+        assert -1e-3 <= shares[on[0]] <= 2.001
+        furthest = max(furthest, shares[on[0]])
+    assert len(seen) == len(means) ** 2
+    assert furthest > 1.9
 
 
 def test_every_pair_counts_once_and_none_crosses_a_boundary() -> None:

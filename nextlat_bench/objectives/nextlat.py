@@ -13,6 +13,7 @@ the next-token loss alone. (The released code masks by the last step of a rollou
 rollout ends where its document does.)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, cast
 
@@ -28,6 +29,9 @@ from nextlat_bench.run import DecoderConfig, is_count, is_number
 from nextlat_bench.tasks._core import check_field
 
 __all__ = ["LatentDynamics", "NextLat"]
+
+
+Reader = Callable[[Tensor, Tensor], Tensor]
 
 
 class TokenTable(NamedTuple):
@@ -125,11 +129,12 @@ class NextLat(Objective):
         head = decoder.head.weight.detach()
 
         latent = kl = h.new_zeros((), dtype=torch.float32)
+        read = self.reader(hidden.detach(), batch)
         g, row = h, torch.arange(len(h), device=h.device)  # the rollout at position t is g[row[t]]
         for i, at in batch.ahead(self.horizon):
             if i == 0 or len(at) == 0:
                 continue
-            g = extra.roll(self.read(g[row[at - 1]], batch, i), table, token[at])
+            g = extra.roll(read(g[row[at - 1]], at - 1), table, token[at])
             row[at] = torch.arange(len(at), device=h.device)
             latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
             rows = row_of[at]
@@ -140,9 +145,9 @@ class NextLat(Objective):
                 kl = kl + kernels.kl_divergence(student, p[rows], information[rows])
         return latent / self.horizon, kl / self.horizon
 
-    def read(self, g: Tensor, batch: TensorBatch, i: int) -> Tensor:
-        """(N, D): what p is given of the states before step i in training; here, all of it."""
-        return g
+    def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
+        """What p is given in training of states (N, D) at flat positions (N,); here, all of it."""
+        return lambda g, at: g
 
     @staticmethod
     def step(decoder: Decoder, extra: nn.Module, h: Tensor, tokens: Tensor) -> Tensor:

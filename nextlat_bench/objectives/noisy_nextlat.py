@@ -1,22 +1,25 @@
-"""NextLat whose latent dynamics read noisy states in training: no objective of the paper's.
+"""NextLat whose latent dynamics read disturbed states in training: no objective of the paper's.
 
-    g[i] = p(g[i-1] + noise * rms(g[i-1]) * z[i], x[t+i]),   z[i] ~ N(0, 1) in every coordinate
+    g[i] = p(g[i-1] + noise * rms(g[i-1]) * z + u * (m[s] - m[q]), x[t+i])
 
-rms(g) is the root mean square of a state's coordinates; gradients do not pass through it. Nothing
-else differs from NextLat, and nothing is added at inference. What p predicts then depends little on
-small errors of its own, which die out from step to step instead of adding up.
+z ~ N(0, 1) in every coordinate; rms(g) is the root mean square of a state's coordinates, and
+gradients do not pass through it. q is the position in its document at which g[i-1] stands, s
+another one, drawn evenly; m[q] is the mean over the batch of the hidden states at q; u is even in
+0..jitter. Nothing else differs from NextLat, and nothing is added at inference. What p predicts
+then depends little on small errors of its own, or on how far into a sequence it is. Beyond the
+training length both would add up from step to step; so they die out.
 (Training on corrupted inputs: Bishop 1995, "Training with noise is equivalent to Tikhonov
 regularization"; Sietsma and Dow 1991.)
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from nextlat_bench.data import TensorBatch
-from nextlat_bench.objectives.nextlat import NextLat
+from nextlat_bench.objectives.nextlat import NextLat, Reader
 from nextlat_bench.run import is_number
 from nextlat_bench.tasks._core import check_field
 
@@ -25,20 +28,40 @@ __all__ = ["NoisyNextLat"]
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyNextLat(NextLat):
-    """`noise`: its standard deviation, as a multiple of the state's root mean square."""
+    """`noise`: its standard deviation, as a multiple of the state's root mean square; `jitter`: the
+    furthest that a state is moved, as a multiple of the way between two positions' mean states."""
 
-    noise: float = 0.8
+    noise: float = 0.5
+    jitter: float = 2.0
 
     name: ClassVar[str] = "noisy_nextlat"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "noise", is_number(self.noise), "a number, 0 or more")
+        check_field(self, "jitter", is_number(self.jitter), "a number, 0 or more")
 
-    def read(self, g: Tensor, batch: TensorBatch, i: int) -> Tensor:
-        """The noise is drawn from the batch's own tokens, so a resumed run repeats it."""
-        tokens = batch.tokens.flatten()
+    def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
+        """All is drawn from the batch's own tokens, so a resumed run repeats it."""
+        tokens, position = batch.tokens.flatten(), batch.position.flatten()
         places = torch.arange(1, len(tokens) + 1, device=tokens.device)
-        generator = torch.Generator(g.device).manual_seed(int((tokens * places).sum()) + i)
-        noise = torch.randn(g.shape, generator=generator, device=g.device, dtype=g.dtype)
-        return g + self.noise * g.detach().square().mean(-1, keepdim=True).sqrt() * noise
+        generator = torch.Generator(tokens.device).manual_seed(int((tokens * places).sum()))
+        mean = mean_by_position(hidden, batch)
+
+        def read(g: Tensor, at: Tensor) -> Tensor:
+            options: dict[str, Any] = {"generator": generator, "device": g.device}
+            noise = torch.randn(g.shape, dtype=g.dtype, **options)
+            other = torch.randint(len(mean), at.shape, **options)
+            far = self.jitter * torch.rand(len(at), 1, **options)
+            rms: Tensor = g.detach().square().mean(-1, keepdim=True).sqrt()
+            return g + self.noise * rms * noise + far * (mean[other] - mean[position[at]])
+
+        return read
+
+
+def mean_by_position(hidden: Tensor, batch: TensorBatch) -> Tensor:
+    """(B, T, D) -> (P, D): the mean state at each position that documents of the batch have."""
+    used = batch.document.flatten() >= 0
+    h, position = hidden.flatten(0, 1)[used], batch.position.flatten()[used]
+    count = torch.bincount(position).clamp(min=1).unsqueeze(1)
+    return h.new_zeros(len(count), h.shape[1]).index_add_(0, position, h) / count

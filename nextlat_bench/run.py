@@ -16,6 +16,7 @@ __all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training", "is_count", "i
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 SCHEMA = 1
+LATER_FIELDS = {"decay_power": 1.0}  # of Training, with their defaults
 
 
 def is_count(value: object, least: int = 1) -> bool:
@@ -65,6 +66,7 @@ class Training:
     warmup_steps: int = 0
     decay_fraction: float = 0.0  # share of the steps, at the end, over which the rate falls
     final_fraction: float = 0.0  # what is left of it at the last step
+    decay_power: float = 1.0  # 1: it falls in a straight line; 2: fast first, then ever slower
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class Training:
         )
         valid = self.row_length is None or is_count(self.row_length, 2)
         check_field(self, "row_length", valid, "a whole number of at least 2, or none")
-        for name in ("learning_rate", "muon_learning_rate", "weight_decay"):
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "decay_power"):
             check_field(self, name, is_number(getattr(self, name)), "a finite number, 0 or more")
         for name in ("decay_fraction", "final_fraction"):
             check_field(self, name, is_number(getattr(self, name), most=1), "a number from 0 to 1")
@@ -95,7 +97,8 @@ class Training:
         into = step - (self.steps - decay)
         if into < 0:
             return 1.0
-        return 1.0 + (self.final_fraction - 1.0) * (into + 1) / decay
+        left = (1.0 - (into + 1) / decay) ** self.decay_power
+        return self.final_fraction + (1.0 - self.final_fraction) * left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +137,7 @@ class Run:
             "task": registry.to_json(self.task),
             "objective": registry.to_json(self.objective),
             "decoder": dataclasses.asdict(self.decoder),
-            "training": dataclasses.asdict(self.training),
+            "training": without_later(dataclasses.asdict(self.training)),
             "seed": self.seed,
             "scale": self.scale,
         }
@@ -176,6 +179,11 @@ class Run:
             value = parse(text.strip(), get_type_hints(type(owner))[name], path)
             run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **{name: value})})
         return run
+
+
+def without_later(training: dict[str, Any]) -> dict[str, Any]:
+    """Fields that came later are left out at their defaults: older ids and records still stand."""
+    return {k: v for k, v in training.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
 
 
 def parse(text: str, kind: Any, path: str) -> Any:

@@ -98,6 +98,22 @@ def test_rate_rises_holds_and_falls() -> None:
     assert all(b < a for a, b in pairwise(rates[60:]))
     assert rates[-1] == pytest.approx(0.05)
     assert {Training(steps=5, examples=1).rate(step) for step in range(5)} == {1.0}
+    square = dataclasses.replace(training, decay_power=2.0)
+    halfway = 0.05 + 0.95 * 0.5**2  # after 20 of the 40 steps of decay
+    assert square.rate(79) == pytest.approx(halfway)
+    assert square.rate(59) == 1.0
+    assert square.rate(99) == pytest.approx(0.05)
+
+
+def test_a_later_field_at_its_default_changes_no_id() -> None:
+    run = preset.run("gpt", "smoke")
+    earlier = dataclasses.asdict(run.training)
+    del earlier["decay_power"]
+    assert run.to_json()["training"] == earlier
+    square = run.override(["training.decay_power=2"])
+    assert square.to_json()["training"]["decay_power"] == 2.0
+    assert Run.from_json(square.to_json()) == square != run == Run.from_json(run.to_json())
+    assert square.id != run.id
 
 
 @pytest.mark.parametrize("field", ["layers", "heads", "width"])

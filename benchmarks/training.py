@@ -30,7 +30,7 @@ from nextlat_bench.train import Workers, clip, native_bf16
 __all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream"]
 
 SHAPES = (Shape(4, 4, 128, 128, 64), Shape(6, 8, 256, 64, 68), Shape(2, 4, 128, 256, 12))
-ROUNDS, CALLS = 7, 3
+ROUNDS, CALLS = 5, 2
 Step = Callable[[], Tensor]
 
 

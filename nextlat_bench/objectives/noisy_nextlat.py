@@ -31,8 +31,8 @@ class NoisyNextLat(NextLat):
     """`noise`: its standard deviation, as a multiple of the state's root mean square; `jitter`: the
     furthest that a state is moved, as a multiple of the way between two positions' mean states."""
 
-    noise: float = 0.5
-    jitter: float = 2.0
+    noise: float = 0.4
+    jitter: float = 2.5
 
     name: ClassVar[str] = "noisy_nextlat"
 

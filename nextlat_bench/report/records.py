@@ -20,6 +20,7 @@ __all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants
 __all__ += ["paper_protocol", "paper_rows", "published", "record_file", "write"]
 
 SCHEMA = 1
+CURRICULUM = ("growth",)  # parameters of tasks that shape the training alone
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 
@@ -270,9 +271,10 @@ def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
 
 
 def setting(record: Record) -> Facts:
-    """What a block shares. A task's own seed is no setting: it goes with the run's."""
+    """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
+    shapes the training alone."""
     task = flat(record.task_parameters)
-    return {"scale": record.scale} | {key: task[key] for key in task if key != "seed"}
+    return {"scale": record.scale} | {k: task[k] for k in task if k not in ("seed", *CURRICULUM)}
 
 
 def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
@@ -281,6 +283,7 @@ def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
 
     def recipe(record: Record) -> Facts:
         how = flat({"decoder": record.decoder, "training": record.training})
+        how |= {key: record.task_parameters.get(key) for key in CURRICULUM}
         return flat(record.objective_parameters) | how | {"step": record.step}
 
     found = []

@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_records import record, seeds
+from report_records import A5, record, seeds
 
 from nextlat_bench.report import records as rows_module
-from nextlat_bench.report.records import Record, collect, committed, distinct, read, write
+from nextlat_bench.report.records import (
+    Record,
+    collect,
+    committed,
+    distinct,
+    read,
+    setting,
+    variants_of,
+    write,
+)
 from nextlat_bench.report.tables import table
 
 json_values = st.recursive(
@@ -180,3 +189,11 @@ def test_different_measurements_do_not_conflict(field: str) -> None:
 
 def test_committed_records_can_be_read() -> None:
     assert all(isinstance(r, Record) for r in committed())
+
+
+def test_a_curriculum_is_part_of_the_recipe_not_of_the_setting() -> None:
+    words = [record(task="a5", seed=0, task_parameters=A5 | {"growth": n}) for n in (0, 128_000)]
+    assert setting(words[0]) == setting(words[1])
+    assert [len(group) for _, group in variants_of(words)] == [1, 1]
+    longer = record(task="a5", task_parameters=A5 | {"growth": 0, "length": 24})
+    assert setting(longer) != setting(words[0])

@@ -52,24 +52,20 @@ def laptop(objective: str, seed: int) -> Run:
     """Ten minutes or so of one core. For the first 1,000 steps words grow to 12 elements."""
     nextlat: dict[str, Any] = {"horizon": 8, "dynamics_width": 256}
     noisy = nextlat | {"latent_weight": 0.1, "noise": 0.4, "jitter": 2.5}
-    training = Training(
-        steps=3_600,
-        examples=192,
-        optimizer="muon",
-        learning_rate=1e-3,
-        warmup_steps=100,
-        decay_fraction=0.75,
-        final_fraction=0.02,
-    )
-    if objective == "noisy_nextlat":
-        training = replace(
-            training, steps=3_400, examples=128, decay_power=2.0, final_fraction=0.002
-        )
     return Run(
-        task=A5(test_length=240, growth=1_000 * training.examples),
+        task=A5(test_length=240, growth=1_000 * 128),
         objective=chosen(objective, {"nextlat": nextlat, "noisy_nextlat": noisy}),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
-        training=training,
+        training=Training(
+            steps=3_400,
+            examples=128,
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=100,
+            decay_fraction=0.75,
+            decay_power=2.0,
+            final_fraction=0.002,
+        ),
         seed=seed,
         scale="laptop",
     )

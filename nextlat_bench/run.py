@@ -97,7 +97,7 @@ class Training:
         into = step - (self.steps - decay)
         if into < 0:
             return 1.0
-        left = (1.0 - (into + 1) / decay) ** self.decay_power
+        left = float((1.0 - (into + 1) / decay) ** self.decay_power)
         return self.final_fraction + (1.0 - self.final_fraction) * left
 
 

@@ -20,7 +20,7 @@ CURVES: dict[tuple[str, str], list[float]] = {
     ("path_star", "jtp"): [5.6574, 5.5576, 5.4557, 5.2697],
     ("path_star", "mtp"): [5.7171, 5.5984, 5.433, 5.2381],
     ("path_star", "nextlat"): [3.6046, 3.4964, 3.3301, 3.1288],
-    ("path_star", "noisy_nextlat"): [3.6919, 3.5971, 3.4524, 3.2807],
+    ("path_star", "noisy_nextlat"): [3.7312, 3.6372, 3.4916, 3.3234],
     ("a5", "gru"): [1.8098, 1.785, 1.7847, 1.7811],
     ("a5", "nextlat"): [2.3724, 2.2356, 2.0459, 1.9016],
     ("taxi", "gpt"): [4.4652, 4.2347, 3.9439, 3.5861],
@@ -44,7 +44,7 @@ def curve(task: str, objective: str) -> list[float]:
     return losses[::EVERY]
 
 
-@pytest.mark.parametrize(("task", "objective"), sorted(CURVES), ids="-".join)
+@pytest.mark.parametrize(("task", "objective"), sorted(CURVES))
 def test_the_loss_curve_is_the_one_written_down(task: str, objective: str) -> None:
     torch.testing.assert_close(
         curve(task, objective), CURVES[task, objective], rtol=2e-3, atol=2e-4

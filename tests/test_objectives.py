@@ -304,7 +304,7 @@ def test_targets_are_shifted_once(name: str) -> None:
     rng = np.random.default_rng(0)
     parameters = [*decoder.parameters(), *extra.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    for _ in range(60):
+    for _ in range(80):
         left = rng.integers(10, size=(16, 1)) - np.arange(11)  # steps before the 0
         tokens = np.where(left >= 0, -3 * left % 10, np.where(left == -1, END, PAD))
         targets = np.full_like(tokens, -1)

@@ -15,7 +15,7 @@ from unittest import mock
 
 from benchmarks._core import FOLDER, Section, alternate, one_thread, spread
 from benchmarks.peers import Shape
-from benchmarks.training import matrix_flops, ours, stream
+from benchmarks.training import matrix_flops, ours, stream, walks
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.tasks._streets import StreetMap
 from nextlat_bench.tasks.taxi import Taxi
@@ -123,9 +123,8 @@ def draw(panels: dict[str, Panel]) -> None:
 
 
 def run() -> list[Section]:
-    task = Taxi(radius=600.0, max_nodes=24, max_path=12, max_new=24)
     with one_thread():
-        panels = {**steps(task), **maps()}
+        panels = {**steps(walks()), **maps()}
     draw(panels)
     table = Section(
         f"How cost grows (NextLat steps at {BASE}; the plot is benchmark-growth.png)",

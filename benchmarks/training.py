@@ -27,11 +27,16 @@ from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
 from nextlat_bench.train import Workers, clip, native_bf16
 
-__all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream"]
+__all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream", "walks"]
 
 SHAPES = (Shape(4, 4, 128, 128, 64), Shape(6, 8, 256, 64, 68), Shape(2, 4, 128, 256, 12))
 ROUNDS, CALLS = 5, 2
 Step = Callable[[], Tensor]
+
+
+def walks() -> Taxi:
+    """Whose walks are the text that every side reads."""
+    return Taxi(radius=600.0, max_nodes=24, max_path=12, max_new=24)
 
 
 def stream(task: Taxi, rows: int, length: int) -> Tensor:
@@ -179,7 +184,7 @@ def matrix_rates(size: int = 1024, repeats: int = 30) -> dict[str, float]:
 
 def run() -> list[Section]:
     torch.manual_seed(0)
-    task = Taxi(radius=600.0, max_nodes=24, max_path=12, max_new=24)
+    task = walks()
     with one_thread():
         rates = matrix_rates()
         limit = Section("Matrix products of 1024 x 1024 on one thread", ["precision", "GFLOP/s"])

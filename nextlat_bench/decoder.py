@@ -22,9 +22,9 @@ ROPE_BASE = 10_000.0
 NORM_EPS = 1e-5
 # Below this many keys the CPU's fused bf16 attention is slower than three plain operations.
 EXPLICIT_ATTENTION_LIMIT = 128
-GROWTH = (
-    4  # positions; in a roomier cache, what is read lies scattered, which costs more than copies
-)
+# Positions that a cache grows by: in a roomier one, what is read lies scattered, which costs more
+# than the copies.
+GROWTH = 4
 
 
 class RMSNorm(nn.Module):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["clock", "console", "progress_bar"]
+__all__ = ["clock", "console", "progress_bars"]
 
 SECONDS_BETWEEN_LINES = 20.0
 PLAIN_WIDTH = 110
 
-Advance = Callable[[int, int, str], None]  # done, total, note
+Advance = Callable[[str, int, int, str], None]  # what, done, total, note
 
 
 def console() -> "Console":
@@ -32,31 +32,32 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress_bar(screen: "Console", what: str) -> Iterator[Advance]:
-    """Yields `advance(done, total, note)`; prints nothing if it is never called."""
+def progress_bars(screen: "Console") -> Iterator[Advance]:
+    """Yields `advance(what, done, total, note)`: a bar for each `what` it is called with."""
     if not screen.is_terminal or screen.is_dumb_terminal:
-        yield plain_lines(screen, what)
+        yield plain_lines(screen)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=screen) as bars:
-        bar = bars.add_task(what, note="", visible=False)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=screen) as display:
 
-        def advance(done: int, total: int, note: str) -> None:
-            bars.update(bar, completed=done, total=total, note=note, visible=True)
+        def advance(what: str, done: int, total: int, note: str) -> None:
+            if what not in bars:
+                bars[what] = display.add_task(what, note="")
+            display.update(bars[what], completed=done, total=total, note=note)
 
         yield advance
 
 
-def plain_lines(screen: "Console", what: str) -> Advance:
-    last = -SECONDS_BETWEEN_LINES
+def plain_lines(screen: "Console") -> Advance:
+    last: dict[str, float] = {}
 
-    def advance(done: int, total: int, note: str) -> None:
-        nonlocal last
+    def advance(what: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if done == total or now - last >= SECONDS_BETWEEN_LINES:
-            last = now
+        if done == total or now - last.get(what, -SECONDS_BETWEEN_LINES) >= SECONDS_BETWEEN_LINES:
+            last[what] = now
             screen.print(f"{what} {done}/{total}  {note}", highlight=False)
 
     return advance

@@ -20,13 +20,17 @@ from typing import Any
 
 from nextlat_bench.run import Run
 
-__all__ = ["RunDir", "RunDirError", "atomic_write"]
+__all__ = ["InUseError", "RunDir", "RunDirError", "atomic_write"]
 
 KEPT_CHECKPOINTS = 2
 
 
 class RunDirError(ValueError):
     """A run folder that cannot be used as it is; the message says what to do."""
+
+
+class InUseError(RunDirError):
+    """Another process works in the folder."""
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -105,7 +109,7 @@ class RunDir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise RunDirError(f"{self.path} is in use by another process") from None
+                raise InUseError(f"{self.path} is in use by another process") from None
             yield
 
     # -- checkpoints ------------------------------------------------------------------------

@@ -33,6 +33,7 @@ LAYERS = [
     },
     {"probes"},
     {"measure", "presets", "samples", "show"},
+    {"job", "sweep"},
     {"cli", "__main__"},
 ]
 HEAVY = ("torch", "pandas", "matplotlib", "osmnx", "sklearn", "ray", "networkx")

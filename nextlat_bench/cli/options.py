@@ -1,0 +1,80 @@
+"""What the verbs share: the program, its options, and the run that they name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nextlat_bench.run import Run
+
+__all__ = ["app", "preset"]
+
+app = typer.Typer(
+    name="nextlat-bench",
+    help="Did this sequence model learn the world behind its data, or a pile of shortcuts?\n\n"
+    "Start with: nextlat-bench run taxi --objective nextlat",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="taxi, path_star, countdown or a5.")]
+Scale = Annotated[
+    str, typer.Option(help="smoke (a minute), laptop (two cores, minutes) or paper (its sizes).")
+]
+Streets = Annotated[
+    str | None,
+    typer.Option(help="Taxi's map: heliopolis, a GraphML, OSM XML or CSV file, or a place name."),
+]
+Graph = Annotated[
+    str | None,
+    typer.Option(metavar="DxL", help="Path-Star's graph: 2x5 has two arms, five nodes a path."),
+]
+Objective = Annotated[str, typer.Option(help="gpt, mtp, jtp, nextlat, noisy_nextlat, bst or gru.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PART.FIELD=VALUE", help="e.g. training.steps=100; repeatable."),
+]
+Out = Annotated[Path, typer.Option(help="Where run folders live.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")]
+
+
+def known_split(name: str) -> str:
+    from nextlat_bench import registry
+    from nextlat_bench.tasks._core import SPLITS
+
+    return registry.check_name("split", name, list(SPLITS))
+
+
+Split = Annotated[
+    str,
+    typer.Option(callback=known_split, help="Probed: test; validation while you choose settings."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+
+
+def preset(
+    task: str,
+    objective: str,
+    scale: str,
+    seed: int,
+    settings: list[str] | None,
+    **options: str | None,
+) -> "Run":
+    """The preset's run; `options` are those that only some presets take, None where not given."""
+    import inspect
+
+    from nextlat_bench import registry
+    from nextlat_bench.run import SCALES
+
+    registry.check_name("task", task, registry.names("tasks"))
+    registry.check_name("objective", objective, registry.names("objectives"))
+    registry.check_name("scale", scale, list(SCALES))
+    make = registry.load("presets", task).run
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - inspect.signature(make).parameters:
+        raise ValueError(f"--{name} is not for {task}")
+    run: Run = make(objective, scale, seed, **given)
+    return run.override(settings or [])

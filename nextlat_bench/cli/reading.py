@@ -1,0 +1,124 @@
+"""Verbs that look at what there is: show, sample, list, report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nextlat_bench.cli.options import Graph, Scale, Settings, Streets, TaskName, app, preset
+from nextlat_bench.console import console
+
+__all__: list[str] = []
+
+
+@app.command()
+def show(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
+    map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draws the street map that its traversals imply."),
+    ] = None,
+) -> None:
+    """Shows a run: what was asked, where it was made, how far it is, what was measured.
+
+    Example: nextlat-bench show runs/taxi-nextlat-laptop-s0-1f2e3d4c --map map.png
+    """
+    from nextlat_bench.report.records import read
+    from nextlat_bench.report.view import measurements_view
+    from nextlat_bench.run_dir import RunDir
+    from nextlat_bench.show import draw_map, run_view
+
+    folder, screen = RunDir(run_dir), console()
+    screen.print(run_view(folder))
+    if folder.records.exists():
+        screen.print(measurements_view(read(folder.records), []))
+    if map is not None:
+        draw_map(folder, map)
+
+
+@app.command()
+def sample(
+    task: TaskName,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many examples.")] = 5,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    start: Annotated[int, typer.Option(min=0, help="Number of the first one.")] = 0,
+    scale: Scale = "laptop",
+    streets: Streets = None,
+    graph: Graph = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.npz (arrays) or FILE.jsonl (a line an example).")
+    ] = None,
+) -> None:
+    """Draws examples of a task and prints them, or writes them to a file.
+
+    Example: nextlat-bench sample taxi -n 5
+    """
+    from nextlat_bench.samples import write_samples
+
+    chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph).task
+    batch = chosen.sample(split, start, n)
+    if out is not None:
+        write_samples(out, chosen, batch)
+        print(f"{n} examples of {task}, split {split}, in {out}")
+        return
+    for tokens in batch.tokens:
+        print(chosen.text(tokens))
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(help="tasks, objectives, probes, tables, subjects or streets.")
+    ] = None,
+) -> None:
+    """Lists what there is, each with a line on what it does."""
+    from nextlat_bench import registry
+    from nextlat_bench.show import other_entries
+
+    kinds = ["tasks", "objectives", "probes", "tables", "subjects", "streets"]
+    for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
+        print(f"{kind}:")
+        if kind in registry.KINDS:
+            entries = [(name, registry.summary(kind, name)) for name in registry.names(kind)]
+        else:
+            entries = other_entries(kind)
+        for name, line in entries:
+            print(f"  {name:<20} {line}")
+
+
+@app.command()
+def report(
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="terminal, md, tex or csv.")] = "terminal",
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
+) -> None:
+    """Prints the paper's tables from measured records, beside the paper's own numbers.
+
+    Example: nextlat-bench report taxi --format md
+    """
+    from nextlat_bench import registry
+    from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.records import found
+    from nextlat_bench.report.tables import names, table
+
+    registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
+    rows, source = found(records)
+    for name in tables or names():
+        made = table(name, rows)
+        if format == "terminal":
+            screen = console()
+            screen.print(made.terminal(screen.width))
+            print(f"from {source}")
+        else:
+            print({"md": made.markdown, "tex": made.latex, "csv": made.csv}[format](), end="")
+        if figures is not None:
+            path = figures / f"{name}.png"
+            print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)

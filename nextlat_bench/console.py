@@ -1,5 +1,6 @@
 """What the terminal shows while something runs: a bar, or a line now and then."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,14 @@ Advance = Callable[[str, int, int, str], None]  # what, done, total, note
 
 
 def console() -> "Console":
-    """Standard output; of a fixed width where it is not a terminal."""
+    """Standard output; of a fixed width where it is not a terminal. Of the processes that
+    torchrun began, the first alone speaks."""
     from rich.console import Console
 
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    terminal = Console(quiet=os.environ.get("RANK", "0") != "0")
+    if not terminal.is_terminal:
+        terminal.width = PLAIN_WIDTH
+    return terminal
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nextlat_bench.console import clock
 from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
@@ -56,7 +56,26 @@ def finish(
 
     What is there already is kept. `InUseError` where another process works in the folder.
     """
+    from nextlat_bench import parallel
+    from nextlat_bench.train import chosen_device
+
     run = folder.run()
+    with parallel.group(chosen_device(device)):
+        if parallel.rank():  # process 0 keeps the folder
+            train_run(folder, run, device, threads, compiled)
+            return [], []
+        return lead(folder, run, device, threads, compiled, split, listen)
+
+
+def lead(
+    folder: RunDir,
+    run: Run,
+    device: str | None,
+    threads: int | None,
+    compiled: bool,
+    split: str,
+    listen: Listen,
+) -> tuple[list[Record], list[Record]]:
     with folder.lock():
         train_run(folder, run, device, threads, compiled, listen)
         reference = measure_known("oracle", run, folder.path.parent, split, listen)
@@ -156,21 +175,23 @@ class Teller:
     not outlive the sweep that began it.
     """
 
-    def __init__(self) -> None:
-        self.last, self.what = 0.0, ""
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.last, self.what = file, 0.0, ""
 
     def __call__(self, tick: Tick) -> None:
         now = time.monotonic()
         if tick.what != self.what or now - self.last > SECONDS_BETWEEN_TICKS:
             self.last, self.what = now, tick.what
-            print(json.dumps(asdict(tick)), flush=True)
+            print(json.dumps(asdict(tick)), file=self.file, flush=True)
 
 
 def main(arguments: list[str]) -> int:
     """`RUN_DIR [OPTIONS]`, the options of `finish` as a JSON object."""
     options: dict[str, Any] = json.loads(arguments[1]) if len(arguments) > 1 else {}
+    listen = Teller(sys.stdout)
+    sys.stdout = sys.stderr  # what a plugin prints is not to be mistaken for a tick
     try:
-        finish(RunDir(arguments[0]), **options, listen=Teller())
+        finish(RunDir(arguments[0]), **options, listen=listen)
     except InUseError:
         return BUSY
     except (ValueError, OSError) as error:

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from nextlat_bench import parallel
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
 from nextlat_bench.objectives._core import Losses, Objective
@@ -79,11 +80,14 @@ def train(
     On a CPU a resumed run equals an uninterrupted one bit for bit, given as many threads. With
     `compiled`, torch.compile fuses the decoder's blocks: other rounding, a minute to begin with.
     """
-    if run_dir.is_trained:
+    if parallel.same(run_dir.is_trained):
         return
-    device = chosen_device(device)
-    checkpoint = run_dir.load_checkpoint()
-    begun = settle_provenance(run, run_dir, device, compiled, resumed=checkpoint is not None)
+    parallel.check_parts(run.training.micro_batches)
+    device, leads = chosen_device(device), parallel.rank() == 0
+    checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
+    resumed = checkpoint is not None
+    begun = settle_provenance(run, run_dir, device, compiled, resumed) if leads else {}
+    begun = parallel.same(begun)
 
     model = build(run).to(device)
     if begun.get("compiled"):
@@ -93,11 +97,12 @@ def train(
     first = 0
     if checkpoint is not None:
         first = restore(checkpoint, model, optimizers, device)
+    if leads and resumed:
         run_dir.rewind_metrics(first)
-    else:
+    elif leads:
         save(run_dir, 0, model, optimizers)
 
-    log = Log(run_dir.metrics)
+    log = Log(run_dir.metrics if leads else None, device)
     clock, last_saved, tokens_seen = time.monotonic(), time.monotonic(), 0
     with Workers(run.training.micro_batches, threads, device, begun["precision"]) as workers:
         coming = workers.submit(micro_batches_of, run, first, device)
@@ -110,7 +115,7 @@ def train(
 
             done = step + 1
             tokens_seen += sum(int((b.document >= 0).sum()) for b in micro_batches)
-            loss = mean([part.total for part in losses])
+            loss = mean([part.total for part in losses], device)
             if not math.isfinite(loss):
                 raise diverged(run_dir, step, loss)
             speed = tokens_seen / (time.monotonic() - clock)
@@ -119,11 +124,12 @@ def train(
             if progress:
                 left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
                 progress(Progress(done, run.training.steps, loss, speed, left))
-            if time.monotonic() - last_saved > seconds_between_checkpoints:
+            if leads and time.monotonic() - last_saved > seconds_between_checkpoints:
                 check_finite(model, run_dir, step)
                 save(run_dir, done, model, optimizers)
                 last_saved = time.monotonic()
     check_finite(model, run_dir, run.training.steps - 1)
+    tokens_seen = round(parallel.total(tokens_seen, device))
     facts = {
         "steps": run.training.steps,
         "parameters": count_parameters(model.decoder) + count_parameters(model.extra),
@@ -131,13 +137,16 @@ def train(
         "seconds_since_start_or_resume": round(time.monotonic() - clock, 1),
         "tokens_since_start_or_resume": tokens_seen,
     }
-    run_dir.finish_training(safetensors.torch.save(model.state_dict()), facts)
+    if leads:
+        run_dir.finish_training(safetensors.torch.save(model.state_dict()), facts)
+    parallel.wait()
 
 
 def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:
+    """This process's share of a step's micro-batches."""
     training = run.training
     shape = training.examples, training.row_length, training.micro_batches
-    return step_batches(run.task, step, *shape, device)
+    return step_batches(run.task, step, *shape, device)[parallel.rank() :: parallel.size()]
 
 
 class Workers:
@@ -163,7 +172,8 @@ class Workers:
     def gradients(
         self, objective: Objective, model: Model, micro_batches: list[TensorBatch]
     ) -> list[Losses]:
-        """Leaves the mean gradient in each parameter's `grad`, added up in a fixed order."""
+        """Leaves the mean gradient over all processes' micro-batches in each parameter's `grad`,
+        added up in a fixed order; returns this process's losses."""
         parameters = list(model.parameters())
 
         def work(batch: TensorBatch) -> tuple[Losses, tuple[Tensor | None, ...]]:
@@ -174,10 +184,15 @@ class Workers:
             return losses, torch.autograd.grad(losses.total, parameters, allow_unused=True)
 
         results = list(self.pool.map(work, micro_batches))
-        for parameter, *parts in zip(parameters, *(g for _, g in results), strict=True):
+        sums: list[Tensor | None] = []
+        for parts in zip(*(gradients for _, gradients in results), strict=True):
             given = [part for part in parts if part is not None]
-            total = sum(given[1:], given[0]) if given else None
-            parameter.grad = total if total is None or len(results) == 1 else total / len(results)
+            sums.append(sum(given[1:], given[0]) if given else None)
+        count = len(results) * parallel.size()
+        for parameter, total in zip(
+            parameters, parallel.add_gradients(parameters, sums), strict=True
+        ):
+            parameter.grad = total if total is None or count == 1 else total / count
         return [losses for losses, _ in results]
 
     def update(self, optimizers: list[torch.optim.Optimizer], rate: float) -> None:
@@ -188,16 +203,22 @@ class Workers:
         list(self.pool.map(lambda optimizer: optimizer.step(), optimizers))
 
 
-def mean(values: list[Tensor]) -> float:
-    return sum(float(value.detach()) for value in values) / len(values)
+def mean(values: list[Tensor], device: str) -> float:
+    """Over all processes, each of which has as many values."""
+    summed = sum(float(value.detach()) for value in values)
+    return parallel.total(summed, device) / (len(values) * parallel.size())
 
 
 class Log:
-    """metrics.jsonl: appended row by row, so a kill costs at most the last line."""
+    """metrics.jsonl: appended row by row, so a kill costs at most the last line.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
+    Without a path, a process only lends its part of the means.
+    """
+
+    def __init__(self, path: Path | None, device: str) -> None:
+        self.path, self.device = path, device
+        if path:
+            path.touch()
 
     def write(
         self,
@@ -208,7 +229,12 @@ class Log:
         rate: float,
         tokens_per_second: float,
     ) -> None:
-        parts = {name: mean([part.parts[name] for part in losses]) for name in losses[0].parts}
+        parts = {
+            name: mean([part.parts[name] for part in losses], self.device)
+            for name in losses[0].parts
+        }
+        if self.path is None:
+            return
         flat = losses[0].hidden.float().flatten(0, 1)
         row = {
             "step": step,
@@ -261,7 +287,7 @@ def check_finite(model: Model, run_dir: RunDir, step: int) -> None:
 
 
 def diverged(run_dir: RunDir, step: int, loss: float) -> DivergedError:
-    last = int(run_dir.saved()[-1].name)
+    last = max((int(path.name) for path in run_dir.saved()), default=0)
     return DivergedError(
         f"the loss became {loss} at step {step + 1}: lower training.learning_rate or "
         f"training.muon_learning_rate; the last good checkpoint, step {last}, is in {run_dir.path}"
@@ -305,6 +331,7 @@ def settle_provenance(
         "compiled": compiled,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),
         "threads": torch.get_num_threads(),
+        "processes": parallel.size(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -24,6 +24,7 @@ LAYERS = [
         "kernels",
         "objectives",
         "optimizers",
+        "parallel",
         "data",
         "train",
         "generate",

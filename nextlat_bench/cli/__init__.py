@@ -36,6 +36,7 @@ def main() -> None:
 
 def refuse(message: str) -> NoReturn:
     """One line on standard error, exit code 2."""
-    if message:  # empty where the help page was printed instead
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun began
+    if message and first:  # empty where the help page was printed instead
         print(f"nextlat-bench: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -1,5 +1,8 @@
-"""Verbs that measure: run, probe, plan."""
+"""Verbs that measure: run, sweep, probe, plan."""
 
+import sys
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +69,93 @@ def run(
             listen=lambda t: advance(t.what, t.done, t.total, t.note),
         )
     show_measurements(records, reference, split)
+
+
+@app.command()
+def sweep(
+    task: TaskName,
+    objective: Annotated[
+        str, typer.Option(help="One or more, separated by commas: gpt,mtp,jtp,nextlat,bst.")
+    ] = "gpt,mtp,jtp,nextlat",
+    scale: Scale = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N - 1 of every cell.")] = 3,
+    streets: Streets = None,
+    graph: Annotated[
+        str | None, typer.Option(metavar="DxL[,DxL]", help="Path-Star's graphs: 2x5,3x4.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PART.FIELD=VALUE[,VALUE]",
+            help="Each value makes cells of its own; objectives without the field keep theirs.",
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; default: a core each.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
+) -> None:
+    """Trains and probes every cell of a table, one thread a run, as many at a time as there are
+    cores.
+
+    Killed at any moment, the same command skips what is finished and goes on with what is not.
+    Two of them over the same folder share the work.
+
+    Example: nextlat-bench sweep path_star --objective gpt,nextlat --graph 2x5,3x4 --seeds 5
+    """
+    from nextlat_bench import registry
+    from nextlat_bench.sweep import Local, Sweep, cores
+    from nextlat_bench.train import chosen_device
+
+    registry.check_name("engine", engine, ["local", "ray"])
+    chosen_device(device)
+    runs = [
+        preset(task, name, scale, seed, list(values), streets=streets, graph=star)
+        for name, values in grid(objective.split(","), settings or [])
+        for star in (graph.split(",") if graph else [None])
+        for seed in range(seeds)
+    ]
+    options = {"device": device, "threads": 1}
+    if engine == "ray":
+        from nextlat_bench.ray_engine import OnRay
+
+        cluster = OnRay(options)
+        work = Sweep(runs, out, cluster, jobs or cluster.cores)
+    else:
+        work = Sweep(runs, out, Local(options), jobs or cores())
+    screen = console()
+    finished = work.run(screen)
+    screen.print(work.summary(), highlight=False)
+    if not finished:
+        failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
+        print("\n".join(failed), file=sys.stderr)
+        raise typer.Exit(1)
+    screen.print(f"now: nextlat-bench report {task} --records {out}", highlight=False)
+
+
+def grid(objectives: list[str], settings: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(objective, settings) of every cell: each value of each setting with each of the others."""
+    from dataclasses import fields
+
+    from nextlat_bench import registry
+
+    known = {
+        name: {f"objective.{f.name}" for f in fields(registry.load("objectives", name))}
+        for name in objectives
+    }
+    everywhere = set().union(*known.values())
+    for name in objectives:
+        choices = []
+        for setting in settings:
+            path, equals, values = setting.partition("=")
+            if path in everywhere - known[name]:
+                continue
+            choices.append([f"{path}{equals}{value}" for value in values.split(",")])
+        for chosen in product(*choices):
+            yield name, chosen
 
 
 @app.command()

@@ -1,0 +1,96 @@
+"""One training on several processes: those that torchrun began, or this one alone.
+
+Each process holds the whole model and takes every n-th micro-batch of a step; gradients and losses
+are added up over all. With as many micro-batches, n processes and one compute the same sums, so
+loss curves agree to rounding and checkpoints of either load in the other.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["add_gradients", "check_parts", "group", "rank", "same", "size", "total", "wait"]
+
+T = TypeVar("T")
+
+
+def size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number. Process 0 alone reads and writes the run's folder."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def group(device: str) -> Iterator[None]:
+    """Joins the processes that torchrun began; by itself, a process is its own group."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def check_parts(micro_batches: int) -> None:
+    """Every process must have as many micro-batches as the others."""
+    if micro_batches % size():
+        raise ValueError(
+            f"Training.micro_batches = {micro_batches}: expected a multiple of the {size()} "
+            f"processes that train together; add --set training.micro_batches={size()}"
+        )
+
+
+def same(value: T) -> T:
+    """Process 0's value, everywhere."""
+    if size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def total(value: float, device: str) -> float:
+    """The sum of all processes' values."""
+    if size() == 1:
+        return value
+    summed = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(summed)
+    return float(summed)
+
+
+def add_gradients(
+    parameters: list[nn.Parameter], gradients: list[Tensor | None]
+) -> list[Tensor | None]:
+    """Each parameter's sum over all processes, in one message; None where none has a gradient."""
+    if size() == 1:
+        return gradients
+    given = torch.tensor([g is not None for g in gradients], device=parameters[0].device)
+    filled = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)
+    ]
+    flat = torch.cat([given.float(), *(g.flatten() for g in filled)])
+    dist.all_reduce(flat)
+    given_by, *summed = flat.split([len(parameters), *(p.numel() for p in parameters)])
+    return [
+        g.view_as(p) if count else None
+        for p, g, count in zip(parameters, summed, given_by.tolist(), strict=True)
+    ]
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if size() > 1:
+        dist.barrier()

@@ -1,0 +1,241 @@
+"""Many runs, each brought to its end once: on this machine's cores, or on a Ray cluster.
+
+The run folders are the only state. A sweep that is killed and begun again skips what is done and
+goes on with what is not; two sweeps over the same folders share the work, cell by cell.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+
+from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock
+from nextlat_bench.job import BUSY, Tick
+from nextlat_bench.run import Run
+from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["Cell", "Engine", "JobError", "Local", "Sweep", "cores"]
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SHOWN = 30  # cells of a longer sweep are shown while they run, or when they failed
+
+State = Literal["waiting", "running", "elsewhere", "done", "failed"]
+STYLES = {"running": "bold", "elsewhere": "cyan", "done": "green", "failed": "bold red"}
+
+
+class JobError(Exception):
+    """A job that ended badly; the message is its last line."""
+
+
+class Engine(Protocol):
+    """Where jobs run."""
+
+    def finish(self, folder: RunDir) -> Iterator[Tick]:
+        """Brings a run to its end, telling how far it is. InUseError, JobError."""
+
+    def stop(self) -> None:
+        """Ends all jobs now."""
+
+
+class Local:
+    """Each job a process of this machine. `options` are those of `nextlat_bench.job.finish`."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.processes: set[subprocess.Popen[str]] = set()
+
+    def finish(self, folder: RunDir) -> Iterator[Tick]:
+        command = [sys.executable, "-m", "nextlat_bench.job", str(folder.path)]
+        threads = {"OMP_NUM_THREADS": str(self.options.get("threads") or 1)}
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(
+                [*command, json.dumps(self.options)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | threads,
+            ) as process,
+        ):
+            self.processes.add(process)
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    yield Tick(**json.loads(line))
+                code = process.wait()
+            finally:
+                process.kill()  # does nothing to one that has ended
+                self.processes.discard(process)
+            if code == BUSY:
+                raise InUseError(f"{folder.path} is in use by another process")
+            if code:
+                raise JobError(last_words(code, errors, folder))
+
+    def stop(self) -> None:
+        for process in list(self.processes):
+            process.terminate()
+
+
+def last_words(code: int, errors: IO[str], folder: RunDir) -> str:
+    """Why a process ended; more than a line of it is kept in its folder."""
+    errors.seek(0)
+    text = errors.read().strip()
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    if "\n" in text:
+        path = folder.path / "error.txt"
+        atomic_write(path, text.encode())
+        return f"{text.splitlines()[-1]} (all of it in {path})"
+    return text or f"exit code {code}"
+
+
+@dataclass
+class Cell:
+    """A run of the sweep and how far it is."""
+
+    run: Run
+    folder: RunDir
+    state: State = "waiting"
+    tick: Tick | None = None
+    why: str = ""  # it failed
+
+
+class Sweep:
+    """Brings `runs` to their ends under `out`, `jobs` at a time; equal runs are one cell."""
+
+    def __init__(self, runs: Sequence[Run], out: Path, engine: Engine, jobs: int) -> None:
+        self.cells = [
+            Cell(run, RunDir(out / name)) for name, run in {r.id: r for r in runs}.items()
+        ]
+        self.out, self.engine, self.jobs = out, engine, jobs
+        self.queue = list(self.cells)
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.begun = time.monotonic()
+
+    def run(self, screen: "Console") -> bool:
+        """Works until every cell is done or has failed; whether all are done."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            workers = [pool.submit(self.work) for _ in range(self.jobs)]
+            try:
+                self.watch(screen, lambda: not all(worker.done() for worker in workers))
+            except BaseException:
+                self.stopped.set()
+                self.engine.stop()
+                raise
+        for worker in workers:
+            worker.result()
+        return all(cell.state == "done" for cell in self.cells)
+
+    def work(self) -> None:
+        while not self.stopped.is_set():
+            with self.lock:
+                if not self.queue:
+                    return
+                cell = self.queue.pop(0)
+            self.bring_to_end(cell)
+
+    def bring_to_end(self, cell: Cell) -> None:
+        if cell.folder.is_done:
+            cell.state = "done"
+            return
+        try:
+            RunDir.prepare(self.out, cell.run)
+            with cell.folder.lock():  # free? The job takes it for itself
+                pass
+            cell.state = "running"
+            for tick in self.engine.finish(cell.folder):
+                cell.tick = tick
+            cell.state = "done"
+        except InUseError:  # another sweep's: looked at again after all others
+            cell.state = "elsewhere"
+            with self.lock:
+                self.queue.append(cell)
+            self.stopped.wait(SECONDS_BETWEEN_LOOKS)
+        except (JobError, ValueError, OSError) as error:
+            cell.state, cell.why = "failed", " ".join(str(error).split())
+
+    # -- what is seen of it -----------------------------------------------------------------
+
+    def watch(self, screen: "Console", going: Any) -> None:
+        """Shows the cells until all are at an end: a live table, or a line at each change."""
+        if not screen.is_terminal or screen.is_dumb_terminal:
+            states, last = dict.fromkeys(range(len(self.cells)), "waiting"), time.monotonic()
+            while going():
+                time.sleep(0.1)
+                last = self.print_changes(screen, states, last)
+            self.print_changes(screen, states, last)
+            return
+        from rich.live import Live
+
+        with Live(self.table(), console=screen, refresh_per_second=4) as live:
+            while going():
+                time.sleep(0.25)
+                live.update(self.table())
+            live.update(self.table())
+
+    def print_changes(self, screen: "Console", states: dict[int, str], last: float) -> float:
+        for index, cell in enumerate(self.cells):
+            state = cell.state
+            if state != states[index]:
+                states[index] = state
+                screen.print(f"{cell.run.id}  {state}  {cell.why}".rstrip(), highlight=False)
+        if time.monotonic() - last < SECONDS_BETWEEN_LINES:
+            return last
+        for cell in self.cells:
+            if cell.state == "running" and cell.tick is not None:
+                screen.print("  ".join((cell.run.id, *progress_of(cell))), highlight=False)
+        screen.print(self.summary(), highlight=False)
+        return time.monotonic()
+
+    def table(self) -> "Table":
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        table = Table(box=SIMPLE, caption=self.summary(), caption_justify="left")
+        for name in ("cell", "state", "step", "loss", "left"):
+            table.add_column(name, justify="left" if name in ("cell", "state") else "right")
+        for cell in self.cells:
+            if len(self.cells) <= SHOWN or cell.state in ("running", "failed"):
+                row = cell.run.id, cell.why or cell.state, *progress_of(cell)
+                table.add_row(*row, style=STYLES.get(cell.state, "dim"))
+        return table
+
+    def summary(self) -> str:
+        """12 cells: 3 done, 2 running, 7 waiting; 4:10 so far"""
+        counts = Counter(cell.state for cell in self.cells)
+        parts = ", ".join(f"{counts[state]} {state}" for state in counts)
+        so_far = clock(time.monotonic() - self.begun)
+        return f"{len(self.cells)} cells: {parts}; {so_far} so far"
+
+
+def progress_of(cell: Cell) -> tuple[str, str, str]:
+    """Step, loss and time left of a cell's training, or the probe that it is at."""
+    tick = cell.tick
+    if tick is None or cell.state != "running":
+        return "", "", ""
+    if tick.loss is None or tick.seconds_left is None:
+        return f"{tick.what} {tick.done}/{tick.total}", tick.note, ""
+    return f"{tick.done}/{tick.total}", f"{tick.loss:.3f}", clock(tick.seconds_left)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

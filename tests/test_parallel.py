@@ -1,0 +1,143 @@
+"""Two real processes under torchrun train as one does; checkpoints of either load in the other."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nextlat_bench.run_dir import RunDir
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+TINY = (
+    "training.steps=24",
+    "training.examples=32",
+    "training.precision=fp32",
+    "decoder.layers=1",
+    "decoder.width=32",
+    "decoder.zero_init_residual=false",
+    "task.max_nodes=8",
+    "training.row_length=20",
+)
+
+# Trains until a step, checkpointing after each; the whole run if the step is 0.
+PART = """
+import sys
+from pathlib import Path
+from nextlat_bench import parallel
+from nextlat_bench.presets import taxi
+from nextlat_bench.run_dir import RunDir
+from nextlat_bench.train import train
+
+out, last, *settings = sys.argv[1:]
+
+class Enough(Exception):
+    pass
+
+def progress(p):
+    if p.step == int(last):
+        raise Enough
+
+with parallel.group("cpu"):
+    run = taxi.run("nextlat", "smoke", 0).override(settings)
+    try:
+        train(run, RunDir.prepare(out, run), device="cpu", progress=progress,
+              seconds_between_checkpoints=0)
+    except Enough:
+        pass
+"""
+
+
+def call(command: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300
+    )
+
+
+def losses(folder: RunDir) -> list[float]:
+    return [row[name] for row in folder.metric_rows() for name in ("loss", "latent", "kl")]
+
+
+def made(out: Path) -> RunDir:
+    [path] = out.glob("taxi-nextlat-smoke-*")
+    return RunDir(path)
+
+
+def with_parts(parts: int) -> tuple[str, ...]:
+    """Muon multiplies in bf16, which makes much of the rounding of a sum of four."""
+    optimizer = "muon" if parts == 2 else "adamw"
+    return (*TINY, f"training.micro_batches={parts}", f"training.optimizer={optimizer}")
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("part") / "part.py"
+    path.write_text(PART)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(part: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDir]:
+    """One process's run with 2 and with 4 micro-batches."""
+    runs = {}
+    for parts in (2, 4):
+        out, settings = tmp_path_factory.mktemp("alone"), with_parts(parts)
+        done = call([sys.executable], str(part), str(out), "0", *settings)
+        assert done.returncode == 0, done.stderr
+        runs[parts] = made(out)
+    return runs
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_two_processes_train_as_one(
+    parts: int, part: Path, alone: dict[int, RunDir], tmp_path: Path
+) -> None:
+    done = call(TORCHRUN, str(part), str(tmp_path), "0", *with_parts(parts))
+    assert done.returncode == 0, done.stderr
+    together = made(tmp_path)
+    assert len(losses(together)) == 9
+    np.testing.assert_allclose(losses(together), losses(alone[parts]), rtol=1e-4, atol=1e-6)
+    if parts == 2:  # a + b = b + a
+        assert together.model.read_bytes() == alone[parts].model.read_bytes()
+    facts = json.loads(together.provenance.read_text())
+    assert facts["processes"] == 2
+    tokens = [
+        json.loads(folder.trained.read_text())["tokens_since_start_or_resume"]
+        for folder in (together, alone[parts])
+    ]
+    assert tokens[0] == tokens[1]
+
+
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_checkpoints_of_either_load_in_the_other(
+    first: str, part: Path, alone: dict[int, RunDir], tmp_path: Path
+) -> None:
+    settings = with_parts(2)
+    commands = {"one": [sys.executable], "two": TORCHRUN}
+    begun = call(commands[first], str(part), str(tmp_path), "13", *settings)
+    assert begun.returncode == 0, begun.stderr
+    assert int(made(tmp_path).saved()[-1].name) == 12
+    other = commands["two" if first == "one" else "one"]
+    done = call(other, str(part), str(tmp_path), "0", *settings)
+    assert done.returncode == 0, done.stderr
+    assert made(tmp_path).model.read_bytes() == alone[2].model.read_bytes()
+
+
+def test_the_command_under_torchrun(tmp_path: Path) -> None:
+    """Trained by both, probed, shown and finished by the first; refused with one line."""
+    command = [*TORCHRUN, "-m", "nextlat_bench", "run", "a5", "--scale", "smoke"]
+    settings = ["--set", "training.steps=6", "--out", str(tmp_path / "runs")]
+    done = call(command, *settings)
+    assert done.returncode == 0, done.stderr
+    [path] = (tmp_path / "runs").glob("a5-nextlat-smoke-*")
+    assert (path / "DONE").exists()
+    assert done.stdout.count("training 6/6") == 1
+    odd = call(command, *settings, "--set", "training.micro_batches=3")
+    assert odd.returncode != 0
+    lines = [line for line in odd.stderr.splitlines() if line.startswith("nextlat-bench: ")]
+    assert len(lines) == 1
+    assert "expected a multiple of the 2 processes" in lines[0]

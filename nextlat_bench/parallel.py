@@ -83,7 +83,7 @@ def add_gradients(
     ]
     flat = torch.cat([given.float(), *(g.flatten() for g in filled)])
     dist.all_reduce(flat)
-    given_by, *summed = flat.split([len(parameters), *(p.numel() for p in parameters)])
+    given_by, *summed = torch.split(flat, [len(parameters), *(p.numel() for p in parameters)])
     return [
         g.view_as(p) if count else None
         for p, g, count in zip(parameters, summed, given_by.tolist(), strict=True)

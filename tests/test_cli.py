@@ -306,6 +306,18 @@ def test_the_command_line_is_frozen() -> None:
             "--streets",
             "--threads",
         ],
+        "sweep": [
+            "--device",
+            "--engine",
+            "--graph",
+            "--jobs",
+            "--objective",
+            "--out",
+            "--scale",
+            "--seeds",
+            "--set",
+            "--streets",
+        ],
         "probe": [
             "--device",
             "--graph",
@@ -317,7 +329,7 @@ def test_the_command_line_is_frozen() -> None:
             "--task",
         ],
         "show": ["--map"],
-        "plan": ["--graph", "--objective", "--scale", "--set", "--streets"],
+        "plan": ["--gpu", "--graph", "--objective", "--scale", "--set", "--streets"],
         "sample": [
             "--graph",
             "--out",

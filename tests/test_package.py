@@ -33,8 +33,8 @@ LAYERS = [
         "trained",
     },
     {"probes"},
-    {"measure", "presets", "samples", "show"},
-    {"job", "sweep"},
+    {"measure", "plan", "presets", "samples", "show"},
+    {"job", "ray_engine", "sweep"},
     {"cli", "__main__"},
 ]
 HEAVY = ("torch", "pandas", "matplotlib", "osmnx", "sklearn", "ray", "networkx")

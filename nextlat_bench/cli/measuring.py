@@ -214,15 +214,20 @@ def plan(
     streets: Streets = None,
     graph: Graph = None,
     settings: Settings = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Also on this one: a100, h100, rtx4090, ...")
+    ] = None,
 ) -> None:
-    """Counts what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.
+    """Says what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.
 
-    Example: nextlat-bench plan taxi --scale paper
+    The time on this machine is measured: a few steps on as many examples as seconds allow.
+
+    Example: nextlat-bench plan taxi --scale paper --gpu h100
     """
-    from nextlat_bench.show import plan_view
+    from nextlat_bench.plan import plan_view
 
     chosen = preset(task, objective, scale, 0, settings, streets=streets, graph=graph)
-    console().print(plan_view(chosen))
+    console().print(plan_view(chosen, gpu))
 
 
 def show_measurements(records: list[Any], reference: list[Any], split: str) -> None:

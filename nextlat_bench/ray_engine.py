@@ -1,0 +1,146 @@
+"""A sweep's jobs on a Ray cluster. No file system need be shared.
+
+A run folder travels to the node that works on it, so a begun run goes on from its checkpoint
+wherever it lands; what the job writes there comes back as it is written. The sweep's own folder is
+therefore as complete at any moment as that of a local run, whatever becomes of the node.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nextlat_bench.job import Tick
+from nextlat_bench.measure import known_identity
+from nextlat_bench.run_dir import RunDir, atomic_write
+from nextlat_bench.sweep import JobError, Local
+
+__all__ = ["OnRay"]
+
+SECONDS_BETWEEN_PARCELS = 10.0
+
+LATE = ("metrics.jsonl", "checkpoints", "model.safetensors", "trained.json", "DONE")
+
+Parcel = dict[str, dict[str, bytes] | None]  # files of each file or checkpoint; None: it is gone
+Seen = dict[str, list[tuple[int, int]]]  # time and size of each file when last looked at
+
+
+class OnRay:
+    """Each job a task of a Ray cluster: of RAY_ADDRESS, the one that runs here, or a new one."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("--engine ray needs Ray: pip install 'nextlat-bench[ray]'") from None
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="error")
+        self.ray, self.options = ray, options
+        needs = {"num_gpus": 1} if options.get("device") == "cuda" else {"num_cpus": 1}
+        self.there = ray.remote(**needs, max_retries=0)(finish_there)
+        self.cores = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 1))
+        self.tasks: set[Any] = set()
+
+    def finish(self, folder: RunDir) -> Iterator[Tick]:
+        """As `Local.finish`; the folder stays locked here while the job works elsewhere."""
+        run, out = folder.run(), folder.path.parent
+        names = [folder.path.name, known_identity("oracle", run.task, run.scale)["run"]]
+        with folder.lock():
+            parcel = pack(out, names, {})
+            task = self.there.options(num_returns="streaming").remote(names, parcel, self.options)
+            self.tasks.add(task)
+            try:
+                for reference in task:
+                    tick, parcel = self.ray.get(reference)
+                    unpack(out, parcel)
+                    if tick is not None:
+                        yield tick
+            except self.ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, JobError):
+                    raise JobError(str(error.cause)) from None
+                raise JobError(" ".join(str(error).split())[-300:]) from None
+            except self.ray.exceptions.RayError as error:
+                raise JobError(f"Ray: {' '.join(str(error).split())[:300]}") from None
+            finally:
+                self.tasks.discard(task)
+
+    def stop(self) -> None:
+        for task in list(self.tasks):
+            self.ray.cancel(task, force=True)
+
+
+def finish_there(
+    names: list[str], parcel: Parcel, options: dict[str, Any]
+) -> Iterator[tuple[Tick | None, Parcel]]:
+    """On the node: works in a folder of its own and hands over what changes there."""
+    with tempfile.TemporaryDirectory(prefix="nextlat-bench-") as scratch:
+        out, seen = Path(scratch), Seen()
+        unpack(out, parcel)
+        pack(out, names, seen)
+        last = time.monotonic()
+        for tick in Local(options).finish(RunDir(out / names[0])):
+            due = time.monotonic() - last > SECONDS_BETWEEN_PARCELS
+            yield tick, pack(out, names, seen) if due else {}
+            if due:
+                last = time.monotonic()
+        yield None, pack(out, names, seen)
+
+
+def pack(out: Path, names: list[str], seen: Seen) -> Parcel:
+    """What is not as it was when last `seen` in the folders `names`.
+
+    A job may write meanwhile: a checkpoint that vanishes is passed over, and the metrics are read
+    after the checkpoints, so that they cover them.
+    """
+    parcel: Parcel = {}
+    present = set()
+    for path in [p for name in names for p in units(out / name)]:
+        name = str(path.relative_to(out))
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        try:
+            stamp = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+            contents = {file.name: file.read_bytes() for file in files}
+        except FileNotFoundError:
+            continue
+        present.add(name)
+        if seen.get(name) != stamp:
+            seen[name], parcel[name] = stamp, contents
+    for name in seen.keys() - present:
+        del seen[name]
+        parcel[name] = None
+    return parcel
+
+
+def units(folder: Path) -> list[Path]:
+    """Checkpoints, each whole, then the files of a folder; without what is not yet renamed."""
+    paths = [*RunDir(folder).saved(), *(p for p in sorted(folder.glob("*")) if p.is_file())]
+    return [path for path in paths if not path.name.startswith(".")]
+
+
+def unpack(out: Path, parcel: Parcel) -> None:
+    """Writes a parcel so that a kill at any moment leaves a folder to go on from: metrics before
+    the checkpoints that they cover, each of these whole; DONE after all; removals in the end."""
+
+    def turn(name: str) -> int:
+        part = Path(name).parts[1]
+        return LATE.index(part) if part in LATE else -1
+
+    for name in sorted(parcel, key=turn):
+        path, files = out / name, parcel[name]
+        if files is None:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.name != "checkpoints":
+            atomic_write(path, files[path.name])
+            continue
+        new = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        for file, content in files.items():
+            atomic_write(new / file, content)
+        shutil.rmtree(path, ignore_errors=True)
+        new.replace(path)
+    for path in (out / name for name, files in parcel.items() if files is None):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,252 @@
+"""Sweeps: every cell once, whatever is killed, whoever else is at it, wherever it runs."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nextlat_bench.cli.measuring import grid
+from nextlat_bench.run_dir import InUseError, RunDir
+
+SWEEP = ["sweep", "a5", "--scale", "smoke", "--objective", "gpt,nextlat"]
+SMALL = ["--seeds", "2", "--set", "training.steps=20"]
+Contents = dict[str, bytes]
+
+
+def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nextlat_bench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"} | environment,
+        # a suite that runs in a shell's background ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def sweep(out: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of a sweep into `out`."""
+    process = begin(*SWEEP, *arguments, "--out", str(out), **environment)
+    printed, errors = process.communicate(timeout=500)
+    return process.returncode, printed, errors
+
+
+def results(out: Path) -> Contents:
+    """What counts of every run and of the oracle."""
+    paths = [*out.glob("*/records.jsonl"), *out.glob("*/model.safetensors"), *out.glob("*/DONE")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sweep") / "runs"
+    code, printed, errors = sweep(out, *SMALL)
+    assert code == 0, errors
+    assert "4 cells: 4 done" in printed
+    assert f"nextlat-bench report a5 --records {out}" in printed
+    return out
+
+
+def killed_at_random(out: Path, arguments: list[str], kills: int, longest: float) -> None:
+    """The same command, killed `kills` times, then left alone: it must finish."""
+    rng = random.Random(kills)
+    for _ in range(kills):
+        process = begin(*SWEEP, *arguments, "--out", str(out))
+        time.sleep(rng.uniform(2.0, longest))
+        process.kill()
+        process.communicate()
+    code, printed, errors = sweep(out, *arguments)
+    assert code == 0, printed + errors
+
+
+def test_killed_twice_and_begun_again(undisturbed: Path, tmp_path: Path) -> None:
+    killed_at_random(tmp_path, SMALL, kills=2, longest=8.0)
+    assert results(tmp_path) == results(undisturbed)
+    assert len(list(tmp_path.glob("*/DONE"))) == 4
+
+
+@pytest.mark.slow
+def test_twelve_cells_killed_five_times(tmp_path: Path) -> None:
+    cells = ["--objective", "gpt,mtp,jtp,nextlat", "--seeds", "3"]
+    assert sweep(tmp_path / "whole", *cells)[0] == 0
+    killed_at_random(tmp_path / "killed", cells, kills=5, longest=25.0)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert len(list((tmp_path / "killed").glob("*/DONE"))) == 12
+
+
+def test_what_is_finished_is_skipped(undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*")}
+    code, printed, _ = sweep(undisturbed, *SMALL)
+    assert code == 0
+    assert "running" not in printed
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*")} == before
+
+
+def test_two_sweeps_share_the_cells(undisturbed: Path, tmp_path: Path) -> None:
+    both = [begin(*SWEEP, *SMALL, "--jobs", "1", "--out", str(tmp_path)) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all("4 cells: 4 done" in printed for printed in outputs)
+    assert results(tmp_path) == results(undisturbed)
+    # each training wrote its first row once, and no row twice
+    for folder in tmp_path.glob("a5-[gn]*"):
+        assert [row["step"] for row in RunDir(folder).metric_rows()] == [10, 20]
+
+
+def test_a_cell_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
+    arguments = ["--objective", "gpt", "--seeds", "1", "--set", "training.steps=6"]
+    assert sweep(tmp_path, *arguments)[0] == 0
+    [folder] = (RunDir(path) for path in tmp_path.glob("a5-gpt-*"))
+    folder.done.unlink()
+    with folder.lock():
+        process = begin(*SWEEP, *arguments, "--out", str(tmp_path))
+        assert process.stdout is not None
+        assert process.stdout.readline().rstrip().endswith("elsewhere")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert folder.is_done
+
+
+def test_a_failed_cell_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
+    rates = "training.learning_rate=0.001,1e30"
+    adamw = ["--set", "training.optimizer=adamw", "--set", "training.steps=20"]
+    arguments = ["--objective", "gpt", "--seeds", "1", "--set", rates, *adamw]
+    code, printed, errors = sweep(tmp_path, *arguments)
+    assert code == 1
+    assert "2 cells: 1 done, 1 failed" in printed or "2 cells: 1 failed, 1 done" in printed
+    [line] = errors.splitlines()
+    assert line.startswith("a5-gpt-smoke-s0-")
+    assert "the loss became" in line
+    assert "Traceback" not in printed
+    assert len(list(tmp_path.glob("*/DONE"))) == 1
+
+
+def jobs_of(process: subprocess.Popen[str]) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def begun(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A sweep whose jobs are training."""
+    process = begin(*SWEEP, *arguments, "--out", str(out))
+    deadline = time.monotonic() + 100
+    while not list(out.glob("*/checkpoints/0*/manifest.json")):
+        assert time.monotonic() < deadline, "no training began"
+        time.sleep(0.05)
+    return process
+
+
+LONG = ["--objective", "gpt", "--seeds", "1", "--set", "training.steps=100000"]
+
+
+def test_a_killed_job_is_named(tmp_path: Path) -> None:
+    process = begun(tmp_path, *LONG)
+    [job] = jobs_of(process)
+    os.kill(job, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip().endswith("killed by SIGKILL")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_no_job_outlives_its_sweep(sent: signal.Signals, tmp_path: Path) -> None:
+    process = begun(tmp_path, *LONG)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+    [folder] = (RunDir(path) for path in tmp_path.glob("a5-gpt-*"))
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with folder.lock():
+                break
+        except InUseError:
+            assert time.monotonic() < deadline, "a job goes on without its sweep"
+            time.sleep(0.1)
+
+
+def test_the_grid() -> None:
+    cells = list(grid(["gpt", "nextlat"], ["objective.horizon=1,4", "training.steps=5"]))
+    assert cells == [
+        ("gpt", ("training.steps=5",)),
+        ("nextlat", ("objective.horizon=1", "training.steps=5")),
+        ("nextlat", ("objective.horizon=4", "training.steps=5")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--objective", "gpt,nextlatt"], "did you mean 'nextlat'"),
+        (["--objective", "gpt,"], "no objective named ''"),
+        (["--set", "objective.horizons=1"], "no field of objective named 'horizons'"),
+        (["--set", "training.steps=1,x"], "training.steps=x: expected int"),
+        (["--engine", "slurm"], "no engine named 'slurm'"),
+        (["--graph", "2x5"], "--graph is not for a5"),
+        (["--seeds", "0"], "--seeds"),
+        (["--jobs", "0"], "--jobs"),
+        (["--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_refusals_come_before_anything_is_written(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    code, _, errors = sweep(tmp_path / "runs", *arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[str]:
+    """The address of a real Ray cluster of two nodes with a core each."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    memory = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args=memory)
+    cluster.add_node(**memory)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_a_ray_cluster_gives_the_same_records(
+    two_nodes: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    code, printed, errors = sweep(tmp_path, *SMALL, "--engine", "ray", RAY_ADDRESS=two_nodes)
+    assert code == 0, errors
+    # two cores, one a node: two at once are on two nodes
+    assert [line.split()[-1] for line in printed.splitlines()[:2]] == ["running", "running"]
+    assert results(tmp_path) == results(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_sweep_on_ray_is_killed_and_goes_on_here(
+    two_nodes: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    """What came back from the nodes is enough to go on from."""
+    process = begin(
+        *SWEEP, *SMALL, "--out", str(tmp_path), "--engine", "ray", RAY_ADDRESS=two_nodes
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("*/DONE")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = sweep(tmp_path, *SMALL)
+    assert code == 0, errors
+    assert results(tmp_path) == results(undisturbed)

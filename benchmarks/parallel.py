@@ -22,7 +22,8 @@ def work(seed: int, threads: int, start: Barrier, results: Any) -> None:
 
     from nextlat_bench.optimizers import make_optimizers
     from nextlat_bench.presets import taxi
-    from nextlat_bench.train import Workers, build, clip, micro_batches_of, native_bf16
+    from nextlat_bench.provenance import native_bf16
+    from nextlat_bench.train import Workers, build, clip, micro_batches_of
 
     torch.set_num_threads(threads)
     run = taxi.run("nextlat", seed=seed)

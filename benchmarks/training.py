@@ -23,9 +23,10 @@ from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
+from nextlat_bench.provenance import native_bf16
 from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
-from nextlat_bench.train import Workers, clip, native_bf16
+from nextlat_bench.train import Workers, clip
 
 __all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream", "walks"]
 

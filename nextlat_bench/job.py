@@ -49,6 +49,7 @@ def finish(
     device: str | None = None,
     threads: int | None = None,
     compiled: bool = False,
+    sharded: bool = False,
     split: str = "test",
     listen: Listen = silence,
 ) -> tuple[list[Record], list[Record]]:
@@ -62,9 +63,9 @@ def finish(
     run = folder.run()
     with parallel.group(chosen_device(device)):
         if parallel.rank():  # process 0 keeps the folder
-            train_run(folder, run, device, threads, compiled)
+            train_run(folder, run, device, threads, compiled, sharded)
             return [], []
-        return lead(folder, run, device, threads, compiled, split, listen)
+        return lead(folder, run, device, threads, compiled, sharded, split, listen)
 
 
 def lead(
@@ -73,11 +74,12 @@ def lead(
     device: str | None,
     threads: int | None,
     compiled: bool,
+    sharded: bool,
     split: str,
     listen: Listen,
 ) -> tuple[list[Record], list[Record]]:
     with folder.lock():
-        train_run(folder, run, device, threads, compiled, listen)
+        train_run(folder, run, device, threads, compiled, sharded, listen)
         reference = measure_known("oracle", run, folder.path.parent, split, listen)
         records = measure_run(folder, run, None, device, split, listen)
         if split == "test":
@@ -91,6 +93,7 @@ def train_run(
     device: str | None,
     threads: int | None,
     compiled: bool,
+    sharded: bool,
     listen: Listen = silence,
 ) -> None:
     """Trains the run of a folder, if it is not trained."""
@@ -104,6 +107,7 @@ def train_run(
         device=device,
         threads=threads,
         compiled=compiled,
+        sharded=sharded,
         progress=lambda p: listen(
             Tick(
                 "training",

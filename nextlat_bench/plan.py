@@ -13,10 +13,11 @@ from torch import Tensor
 from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.optimizers import make_optimizers
+from nextlat_bench.provenance import native_bf16
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
-from nextlat_bench.train import Model, Workers, build, chosen_device, micro_batches_of, native_bf16
+from nextlat_bench.train import Model, Workers, build, chosen_device, micro_batches_of
 
 if TYPE_CHECKING:
     from rich.table import Table

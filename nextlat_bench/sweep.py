@@ -212,8 +212,7 @@ class Sweep:
             table.add_column(name, justify="left" if name in ("cell", "state") else "right")
         for cell in self.cells:
             if len(self.cells) <= SHOWN or cell.state in ("running", "failed"):
-                row = cell.run.id, cell.why or cell.state, *progress_of(cell)
-                table.add_row(*row, style=STYLES.get(cell.state, "dim"))
+                table.add_row(cell.run.id, *progress_of(cell), style=STYLES.get(cell.state, "dim"))
         return table
 
     def summary(self) -> str:
@@ -224,14 +223,14 @@ class Sweep:
         return f"{len(self.cells)} cells: {parts}; {so_far} so far"
 
 
-def progress_of(cell: Cell) -> tuple[str, str, str]:
-    """Step, loss and time left of a cell's training, or the probe that it is at."""
+def progress_of(cell: Cell) -> tuple[str, str, str, str]:
+    """State, or the probes that it is at, and step, loss and time left of its training."""
     tick = cell.tick
     if tick is None or cell.state != "running":
-        return "", "", ""
+        return cell.why or cell.state, "", "", ""
     if tick.loss is None or tick.seconds_left is None:
-        return f"{tick.what} {tick.done}/{tick.total}", tick.note, ""
-    return f"{tick.done}/{tick.total}", f"{tick.loss:.3f}", clock(tick.seconds_left)
+        return f"{tick.what} {tick.done}/{tick.total}, {tick.note}", "", "", ""
+    return tick.what, f"{tick.done}/{tick.total}", f"{tick.loss:.3f}", clock(tick.seconds_left)
 
 
 def cores() -> int:

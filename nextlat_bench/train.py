@@ -3,28 +3,26 @@
 import json
 import math
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nextlat_bench import parallel
+from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
 from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.optimizers import make_optimizers
+from nextlat_bench.provenance import settle_provenance
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
+from nextlat_bench.run_dir import RunDir
 
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
@@ -72,6 +70,7 @@ def train(
     device: str | None = None,
     threads: int | None = None,
     compiled: bool = False,
+    sharded: bool = False,
     progress: Callable[[Progress], None] | None = None,
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> None:
@@ -79,32 +78,43 @@ def train(
 
     On a CPU a resumed run equals an uninterrupted one bit for bit, given as many threads. With
     `compiled`, torch.compile fuses the decoder's blocks: other rounding, a minute to begin with.
+    Several processes train together where torchrun began them (`nextlat_bench.parallel`), with
+    `sharded` each with a part of the blocks' weights (`nextlat_bench.sharding`).
     """
     if parallel.same(run_dir.is_trained):
         return
     parallel.check_parts(run.training.micro_batches)
+    if sharded:
+        sharding.check(run.training)
     device, leads = chosen_device(device), parallel.rank() == 0
     checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
     resumed = checkpoint is not None
-    begun = settle_provenance(run, run_dir, device, compiled, resumed) if leads else {}
+    begun = settle_provenance(run, run_dir, device, compiled, sharded, resumed) if leads else {}
     begun = parallel.same(begun)
 
     model = build(run).to(device)
     if begun.get("compiled"):
         for block in model.decoder.blocks:
             block.compile()
-    optimizers = make_optimizers(run.training, model)
     first = 0
     if checkpoint is not None:
-        first = restore(checkpoint, model, optimizers, device)
-    if leads and resumed:
-        run_dir.rewind_metrics(first)
-    elif leads:
+        first = restore_weights(checkpoint, model)
+    if sharded:
+        sharding.shard(model.decoder.blocks)
+    optimizers = make_optimizers(run.training, model)
+    if checkpoint is not None:
+        restore_moments(checkpoint, optimizers, device)
+    if sharded:
+        sharding.spread(optimizers[0])
+    if not resumed:
         save(run_dir, 0, model, optimizers)
+    elif leads:
+        run_dir.rewind_metrics(first)
 
     log = Log(run_dir.metrics if leads else None, device)
     clock, last_saved, tokens_seen = time.monotonic(), time.monotonic(), 0
-    with Workers(run.training.micro_batches, threads, device, begun["precision"]) as workers:
+    parts = run.training.micro_batches
+    with Workers(parts, threads, device, begun["precision"], sharded) as workers:
         coming = workers.submit(micro_batches_of, run, first, device)
         for step in range(first, run.training.steps):
             micro_batches = coming.result()
@@ -124,7 +134,7 @@ def train(
             if progress:
                 left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
                 progress(Progress(done, run.training.steps, loss, speed, left))
-            if leads and time.monotonic() - last_saved > seconds_between_checkpoints:
+            if parallel.same(time.monotonic() - last_saved > seconds_between_checkpoints):
                 check_finite(model, run_dir, step)
                 save(run_dir, done, model, optimizers)
                 last_saved = time.monotonic()
@@ -137,8 +147,9 @@ def train(
         "seconds_since_start_or_resume": round(time.monotonic() - clock, 1),
         "tokens_since_start_or_resume": tokens_seen,
     }
+    weights = sharding.whole(model.state_dict())
     if leads:
-        run_dir.finish_training(safetensors.torch.save(model.state_dict()), facts)
+        run_dir.finish_training(safetensors.torch.save(weights), facts)
     parallel.wait()
 
 
@@ -153,8 +164,10 @@ class Workers:
     """Gradients of the micro-batches: on a CPU side by side, a thread each, which keeps two cores
     busy where splitting every small operation over them does not."""
 
-    def __init__(self, parts: int, threads: int | None, device: str, precision: str) -> None:
-        self.device, self.precision = device, precision
+    def __init__(
+        self, parts: int, threads: int | None, device: str, precision: str, sharded: bool = False
+    ) -> None:
+        self.device, self.precision, self.sharded = device, precision, sharded
         self.threads_before = torch.get_num_threads()
         threads = threads or self.threads_before
         side_by_side = min(parts, threads) if device == "cpu" else 1
@@ -175,12 +188,11 @@ class Workers:
         """Leaves the mean gradient over all processes' micro-batches in each parameter's `grad`,
         added up in a fixed order; returns this process's losses."""
         parameters = list(model.parameters())
+        if self.sharded:
+            return self.sharded_gradients(objective, model, micro_batches)
 
         def work(batch: TensorBatch) -> tuple[Losses, tuple[Tensor | None, ...]]:
-            bf16 = self.precision == "bf16"
-            # The cache of casts is shared by all threads, so it would tie their graphs together.
-            with torch.autocast(self.device, torch.bfloat16, enabled=bf16, cache_enabled=False):
-                losses = objective.loss(model.decoder, model.extra, batch)
+            losses = self.losses(objective, model, batch)
             return losses, torch.autograd.grad(losses.total, parameters, allow_unused=True)
 
         results = list(self.pool.map(work, micro_batches))
@@ -188,12 +200,35 @@ class Workers:
         for parts in zip(*(gradients for _, gradients in results), strict=True):
             given = [part for part in parts if part is not None]
             sums.append(sum(given[1:], given[0]) if given else None)
+        sums = parallel.add_gradients(parameters, sums)
         count = len(results) * parallel.size()
-        for parameter, total in zip(
-            parameters, parallel.add_gradients(parameters, sums), strict=True
-        ):
+        for parameter, total in zip(parameters, sums, strict=True):
             parameter.grad = total if total is None or count == 1 else total / count
         return [losses for losses, _ in results]
+
+    def losses(self, objective: Objective, model: Model, batch: TensorBatch) -> Losses:
+        bf16 = self.precision == "bf16"
+        # The cache of casts is shared by all threads, so it would tie their graphs together.
+        with torch.autocast(self.device, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            return objective.loss(model.decoder, model.extra, batch)
+
+    def sharded_gradients(
+        self, objective: Objective, model: Model, micro_batches: list[TensorBatch]
+    ) -> list[Losses]:
+        """The same where FSDP has averaged the blocks' gradients over the processes already."""
+        model.zero_grad()
+        found = []
+        for batch in micro_batches:
+            found.append(self.losses(objective, model, batch))
+            found[-1].total.backward()  # type: ignore[no-untyped-call]
+        kept_whole = [p for p in model.parameters() if not sharding.is_sharded(p)]
+        sums = parallel.add_gradients(kept_whole, [p.grad for p in kept_whole])
+        for parameter, total in zip(kept_whole, sums, strict=True):
+            parameter.grad = None if total is None else total / parallel.size()
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= len(micro_batches)
+        return found
 
     def update(self, optimizers: list[torch.optim.Optimizer], rate: float) -> None:
         """One step of each at `rate` of its learning rate; they share no parameter."""
@@ -252,37 +287,46 @@ class Log:
 
 def clip(model: Model, largest: float | None) -> float:
     """The gradient's norm; gradients longer than `largest` are shortened to it."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if any(sharding.is_sharded(gradient) for gradient in gradients):
+        return sharding.clip(gradients, largest)
     if largest is not None:
         return float(nn.utils.clip_grad_norm_(model.parameters(), largest))
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
     return float(nn.utils.get_total_norm(gradients))
 
 
 def save(run_dir: RunDir, step: int, model: Model, optimizers: list[torch.optim.Optimizer]) -> None:
+    weights = sharding.whole(model.state_dict())
+    moments = sharding.whole([optimizer.state_dict() for optimizer in optimizers])
+    if parallel.rank():
+        return
     state = BytesIO()
-    torch.save({"optimizers": [o.state_dict() for o in optimizers], "step": step}, state)
-    weights = safetensors.torch.save(model.state_dict())
-    run_dir.save_checkpoint(step, {"model.safetensors": weights, "state.pt": state.getvalue()})
+    torch.save({"optimizers": moments, "step": step}, state)
+    files = {"model.safetensors": safetensors.torch.save(weights), "state.pt": state.getvalue()}
+    run_dir.save_checkpoint(step, files)
 
 
-def restore(
-    checkpoint: tuple[int, dict[str, bytes]],
-    model: Model,
-    optimizers: list[torch.optim.Optimizer],
-    device: str,
-) -> int:
-    """Puts a checkpoint's state in place; returns its step."""
+def restore_weights(checkpoint: tuple[int, dict[str, bytes]], model: Model) -> int:
+    """Puts a checkpoint's weights in place; returns its step."""
     step, files = checkpoint
     model.load_state_dict(safetensors.torch.load(files["model.safetensors"]))
-    state = torch.load(BytesIO(files["state.pt"]), map_location=device, weights_only=True)
+    return step
+
+
+def restore_moments(
+    checkpoint: tuple[int, dict[str, bytes]],
+    optimizers: list[torch.optim.Optimizer],
+    device: str,
+) -> None:
+    content = BytesIO(checkpoint[1]["state.pt"])
+    state = torch.load(content, map_location=device, weights_only=True)
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    return step
 
 
 def check_finite(model: Model, run_dir: RunDir, step: int) -> None:
     """No checkpoint ever holds what a diverged step left behind."""
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+    if not all(bool(sharding.here(p).isfinite().all()) for p in model.parameters()):
         raise diverged(run_dir, step, float("nan"))
 
 
@@ -300,65 +344,3 @@ def chosen_device(device: str | None) -> str:
     if device is not None and device not in available:
         raise ValueError(f"--device {device}: this machine has {' and '.join(available)}")
     return device or available[0]
-
-
-def native_bf16(device: str) -> bool:
-    """bf16 only where the hardware multiplies it natively: emulation is slower than fp32."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)
-
-
-def settle_provenance(
-    run: Run, run_dir: RunDir, device: str, compiled: bool, resumed: bool
-) -> dict[str, Any]:
-    """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
-    native = native_bf16(device)
-    precision = run.training.precision
-    if precision == "auto":
-        precision = "bf16" if native else "fp32"
-    if resumed:
-        begun = read_json(run_dir.provenance)
-        if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
-            raise RunDirError(
-                f"{run_dir.path} was begun in bf16, which {device} here lacks: "
-                "finish it where it was begun, or delete the folder to start afresh"
-            )
-        return begun
-    facts: dict[str, Any] = {
-        "precision": precision,
-        "compiled": compiled,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),
-        "threads": torch.get_num_threads(),
-        "processes": parallel.size(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("nextlat-bench", "torch", "numpy", "scipy")},
-        "commit": commit(),
-        "command": sys.argv,
-    }
-    atomic_write(run_dir.provenance, to_bytes(facts))
-    return facts
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def commit() -> str | None:
-    """The source's commit, where it is a git checkout."""
-    import subprocess
-
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -302,6 +302,7 @@ def test_the_command_line_is_frozen() -> None:
             "--scale",
             "--seed",
             "--set",
+            "--shard",
             "--split",
             "--streets",
             "--threads",

@@ -25,6 +25,8 @@ LAYERS = [
         "objectives",
         "optimizers",
         "parallel",
+        "provenance",
+        "sharding",
         "data",
         "train",
         "generate",

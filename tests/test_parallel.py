@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from nextlat_bench.run_dir import RunDir
 
@@ -32,7 +33,7 @@ from nextlat_bench.presets import taxi
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.train import train
 
-out, last, *settings = sys.argv[1:]
+out, last, sharded, *settings = sys.argv[1:]
 
 class Enough(Exception):
     pass
@@ -45,7 +46,7 @@ with parallel.group("cpu"):
     run = taxi.run("nextlat", "smoke", 0).override(settings)
     try:
         train(run, RunDir.prepare(out, run), device="cpu", progress=progress,
-              seconds_between_checkpoints=0)
+              sharded=sharded == "sharded", seconds_between_checkpoints=0)
     except Enough:
         pass
 """
@@ -86,7 +87,7 @@ def alone(part: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run
     runs = {}
     for parts in (2, 4):
         out, settings = tmp_path_factory.mktemp("alone"), with_parts(parts)
-        done = call([sys.executable], str(part), str(out), "0", *settings)
+        done = call([sys.executable], str(part), str(out), "0", "whole", *settings)
         assert done.returncode == 0, done.stderr
         runs[parts] = made(out)
     return runs
@@ -96,7 +97,7 @@ def alone(part: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run
 def test_two_processes_train_as_one(
     parts: int, part: Path, alone: dict[int, RunDir], tmp_path: Path
 ) -> None:
-    done = call(TORCHRUN, str(part), str(tmp_path), "0", *with_parts(parts))
+    done = call(TORCHRUN, str(part), str(tmp_path), "0", "whole", *with_parts(parts))
     assert done.returncode == 0, done.stderr
     together = made(tmp_path)
     assert len(losses(together)) == 9
@@ -118,13 +119,64 @@ def test_checkpoints_of_either_load_in_the_other(
 ) -> None:
     settings = with_parts(2)
     commands = {"one": [sys.executable], "two": TORCHRUN}
-    begun = call(commands[first], str(part), str(tmp_path), "13", *settings)
+    begun = call(commands[first], str(part), str(tmp_path), "13", "whole", *settings)
     assert begun.returncode == 0, begun.stderr
     assert int(made(tmp_path).saved()[-1].name) == 12
     other = commands["two" if first == "one" else "one"]
-    done = call(other, str(part), str(tmp_path), "0", *settings)
+    done = call(other, str(part), str(tmp_path), "0", "whole", *settings)
     assert done.returncode == 0, done.stderr
     assert made(tmp_path).model.read_bytes() == alone[2].model.read_bytes()
+
+
+def test_two_processes_with_half_of_the_weights_each_train_as_one(
+    part: Path, tmp_path: Path
+) -> None:
+    """Through a checkpoint in each direction: sharded, whole, sharded."""
+    settings = (*with_parts(4), "training.clip=0.5", "decoder.layers=2")
+    plan = [(TORCHRUN, "9", "sharded"), ([sys.executable], "17", "whole")]
+    for command, last, how in [*plan, (TORCHRUN, "0", "sharded")]:
+        done = call(command, str(part), str(tmp_path / "sharded"), last, how, *settings)
+        assert done.returncode == 0, done.stderr
+    done = call([sys.executable], str(part), str(tmp_path / "one"), "0", "whole", *settings)
+    assert done.returncode == 0, done.stderr
+    one, sharded = made(tmp_path / "one"), made(tmp_path / "sharded")
+    np.testing.assert_allclose(losses(sharded), losses(one), rtol=1e-4, atol=1e-6)
+    norms = [[row["gradient_norm"] for row in d.metric_rows()] for d in (sharded, one)]
+    np.testing.assert_allclose(*norms, rtol=1e-3)
+    weights = [safetensors.numpy.load_file(folder.model) for folder in (sharded, one)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(value, weights[1][name], atol=2e-3, err_msg=name)
+
+
+def test_each_process_keeps_half_of_the_weights(tmp_path: Path) -> None:
+    script = tmp_path / "half.py"
+    script.write_text(
+        "from nextlat_bench import parallel, sharding\n"
+        "from nextlat_bench.presets import taxi\n"
+        "from nextlat_bench.train import build\n"
+        "with parallel.group('cpu'):\n"
+        "    blocks = build(taxi.run('gpt', 'smoke', 0)).decoder.blocks\n"
+        "    before = sum(p.numel() for p in blocks.parameters())\n"
+        "    sharding.shard(blocks)\n"
+        "    after = sum(sharding.here(p).numel() for p in blocks.parameters())\n"
+        "    print(before, after, flush=True)\n"
+    )
+    done = call(TORCHRUN, str(script))
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        before, after = map(int, line.split())
+        assert after == before // 2
+
+
+def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nextlat_bench", "run", "a5", "--scale", "smoke", "--shard"]
+    alone = call(command, "--out", str(tmp_path))
+    assert alone.returncode == 2
+    assert "start them with torchrun" in alone.stderr
+    muon = call([*TORCHRUN, *command[1:]], "--out", str(tmp_path))
+    assert muon.returncode != 0
+    assert muon.stderr.count("add --set training.optimizer=adamw") == 1
 
 
 def test_the_command_under_torchrun(tmp_path: Path) -> None:

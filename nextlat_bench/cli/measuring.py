@@ -42,6 +42,9 @@ def run(
     compiled: Annotated[
         bool, typer.Option("--compile", help="torch.compile: faster steps after a minute.")
     ] = False,
+    sharded: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: a part of the weights in each process.")
+    ] = False,
     split: Split = "test",
 ) -> None:
     """Trains a model, probes it and shows its measurements beside the paper's.
@@ -65,6 +68,7 @@ def run(
             device=device,
             threads=threads,
             compiled=compiled,
+            sharded=sharded,
             split=split,
             listen=lambda t: advance(t.what, t.done, t.total, t.note),
         )

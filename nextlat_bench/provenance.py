@@ -1,0 +1,79 @@
+"""Where and with what a run is made: written once, when it begins."""
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextlat_bench import parallel
+from nextlat_bench.run import Run
+from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
+
+__all__ = ["cpu_name", "native_bf16", "settle_provenance"]
+
+
+def native_bf16(device: str) -> bool:
+    """bf16 only where the hardware multiplies it natively: emulation is slower than fp32."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def settle_provenance(
+    run: Run, run_dir: RunDir, device: str, compiled: bool, sharded: bool, resumed: bool
+) -> dict[str, Any]:
+    """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
+    native = native_bf16(device)
+    precision = run.training.precision
+    if precision == "auto":
+        precision = "bf16" if native else "fp32"
+    if resumed:
+        begun = read_json(run_dir.provenance)
+        if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
+            raise RunDirError(
+                f"{run_dir.path} was begun in bf16, which {device} here lacks: "
+                "finish it where it was begun, or delete the folder to start afresh"
+            )
+        return begun
+    facts: dict[str, Any] = {
+        "precision": precision,
+        "compiled": compiled,
+        "sharded": sharded,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "processes": parallel.size(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("nextlat-bench", "torch", "numpy", "scipy")},
+        "commit": commit(),
+        "command": sys.argv,
+    }
+    atomic_write(run_dir.provenance, to_bytes(facts))
+    return facts
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str | None:
+    """The source's commit, where it is a git checkout."""
+    import subprocess
+
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -59,7 +59,9 @@ def finish(
     run = folder.run()
     with folder.lock():
         train_run(folder, run, device, threads, compiled, listen)
-        reference = measure_known("oracle", run, folder.path.parent, split, listen)
+        known = run.task.parallel or run.task.world() is not None  # what the right answers are
+        out = folder.path.parent
+        reference = measure_known("oracle", run, out, split, listen) if known else []
         records = measure_run(folder, run, None, device, split, listen)
         if split == "test":
             atomic_write(folder.done, b"")

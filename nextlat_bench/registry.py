@@ -162,8 +162,9 @@ def _imported(value: str, who: str) -> Any:
         ) from error
     for part in path.split(".") if path else ():
         if not hasattr(found, part):
-            known = [name for name, value in vars(found).items() if inspect.isclass(value)]
-            check_name(f"class of {module}", part, known)
+            classes = (value for value in vars(found).values() if inspect.isclass(value))
+            own = [value.__name__ for value in classes if value.__module__ == module]
+            check_name(f"class of {module}", part, own)
         found = getattr(found, part)
     return found
 

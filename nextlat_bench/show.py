@@ -20,10 +20,11 @@ ADAM_BYTES = 4 + 4 + 8  # a weight, its gradient and two moments, float32
 def facts_table(title: str, facts: dict[str, str]) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, show_header=False, box=SIMPLE, title_justify="left")
     for name, fact in facts.items():
-        table.add_row(name, fact)
+        table.add_row(name, Text(fact))  # a plain string's `:ring:` would become a picture
     return table
 
 

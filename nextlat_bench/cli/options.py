@@ -73,12 +73,13 @@ def preset(
     import inspect
 
     from nextlat_bench import registry
-    from nextlat_bench.presets._general import run_of
     from nextlat_bench.run import SCALES
 
     registry.find("tasks", task)
-    registry.find("objectives", objective)  # before anything slow is loaded
+    registry.find("objectives", objective)
     registry.check_name("scale", scale, list(SCALES))
+    from nextlat_bench.presets._general import run_of  # slow, and not needed for what is refused
+
     kind = registry.load("tasks", task)
     make = run_of(kind)
     given = {name: value for name, value in options.items() if value is not None}

@@ -20,6 +20,7 @@ from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.presets import _general
 from nextlat_bench.presets import taxi as taxi_preset
+from nextlat_bench.presets._core import chosen
 from nextlat_bench.run import SCALES, Run
 from nextlat_bench.subject import KNOWN, known_subject
 from nextlat_bench.tasks._core import SPLITS
@@ -186,3 +187,8 @@ def test_every_preset_takes_an_objective_of_another_package(task: str, scale: st
         (batch,) = step_batches(made.task, 0, 16, made.training.row_length, 1)
         total = made.objective.loss(model.decoder, model.extra, batch).total
         assert total.isfinite()
+
+
+def test_a_presets_settings_hold_however_the_objective_is_named() -> None:
+    made = chosen("nextlat_ring.smooth:Smooth", {"smooth": {"smoothing": 0.3}})
+    assert made.smoothing == 0.3

@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 
 from nextlat_bench import registry
+from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
 from nextlat_bench.report.records import Record, read, record_file, write
-from nextlat_bench.run import Run
+from nextlat_bench.run import Run, Scale
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
@@ -87,12 +88,13 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
     }
 
 
-def chosen_probes(task: str, scale: str, names: list[str] | None) -> list[Probe]:
+def chosen_probes(task: str, scale: Scale, names: list[str] | None) -> list[Probe]:
     """The preset's probes, or those of the names given (with their defaults if not in it)."""
-    probes = {probe.name: probe for probe in registry.load("presets", task).probes(scale)}
+    probes = probes_of(task, scale)
     if not names:
-        return list(probes.values())
-    return [probes[name] if name in probes else registry.load("probes", name)() for name in names]
+        return list(probes)
+    kinds = [registry.load("probes", name) for name in names]
+    return [p for kind in kinds for p in [q for q in probes if type(q) is kind] or [kind()]]
 
 
 def measure(
@@ -113,7 +115,7 @@ def measure(
     seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
-        parameters = registry.to_json(probe)["parameters"]
+        parameters = registry.parameters(probe)
         wanted = probe.name, json.loads(json.dumps(parameters))  # tuples come back as lists
         if any((r.probe, r.probe_parameters) == wanted for r in records):
             continue

@@ -1,6 +1,7 @@
-"""A file's name is its plugin's name: tasks/taxi.py holds the task `taxi`. No list is kept by hand.
+"""A built-in plugin's name is its file's: tasks/taxi.py holds the task `taxi`. Another package's
+goes by an entry point of the group `nextlat_bench.tasks`, or by `package.module:Class`.
 
-Listing names and one-line summaries executes none of the plugins' files, so it never loads torch.
+No list is kept by hand. Finding names executes no plugin's file, so it never loads torch.
 """
 
 import ast
@@ -8,14 +9,34 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-from dataclasses import fields
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-__all__ = ["KINDS", "Kind", "check_name", "from_json", "load", "names", "summary", "to_json"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "check_name",
+    "check_safe",
+    "entries",
+    "find",
+    "from_json",
+    "has",
+    "installed",
+    "load",
+    "names",
+    "parameters",
+    "summary",
+    "to_json",
+]
 
 Kind = Literal["tasks", "objectives", "probes", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DOTTED = re.compile(r"(\w+(?:\.\w+)*)(?:\s*:\s*(\w+(?:\.\w+)*))?")  # module, Class
+SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*")  # run ids are folders
 
 
 def _folder(kind: Kind) -> Path:
@@ -26,9 +47,21 @@ def _folder(kind: Kind) -> Path:
 
 
 def names(kind: Kind) -> list[str]:
-    """The plugins of a kind, in alphabetical order."""
+    """The built-in plugins of a kind, in alphabetical order."""
     files = _folder(kind).glob("*.py")
     return sorted(path.stem for path in files if not path.stem.startswith("_"))
+
+
+def installed(kind: Kind) -> dict[str, list[EntryPoint]]:
+    """Entry points of a kind by name, one for each distribution that has it; none is imported."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in sorted(entry_points(group=f"nextlat_bench.{kind}")):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def has(kind: Kind, name: str) -> bool:
+    return name in names(kind) or name in installed(kind)
 
 
 def check_name(kind: str, name: str, known: list[str]) -> str:
@@ -40,19 +73,43 @@ def check_name(kind: str, name: str, known: list[str]) -> str:
     raise ValueError(f"no {kind} named {name!r}{hint} (there are: {', '.join(known)})")
 
 
-def summary(kind: Kind, name: str) -> str:
-    """The first line of the plugin's docstring, read without importing it."""
-    source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+def check_safe(plugin: Any, who: str = "") -> str:
+    """The plugin's name, or a ValueError if it cannot be part of a folder's."""
+    name = getattr(plugin, "name", None)
+    if isinstance(name, str) and SAFE.fullmatch(name):
+        return name
+    who = who or type(plugin).__qualname__
+    raise ValueError(f"{who} has the name {name!r}: expected a-z, 0-9, _ and - alone")
+
+
+def find(kind: Kind, name: str) -> EntryPoint:
+    """Where a plugin is; it is not imported. A built-in wins; an unknown name is a ValueError."""
+    group, noun = f"nextlat_bench.{kind}", kind.removesuffix("s")
+    if name in names(kind):
+        return EntryPoint(name, f"{group}.{name}", group)
+    if ":" in name:
+        return EntryPoint(name, name, group)
+    points = installed(kind)
+    check_name(noun, name, list(dict.fromkeys((*names(kind), *points))))
+    if len(points[name]) > 1:
+        owners = " and ".join(_owner(point) for point in points[name])
+        raise ValueError(
+            f"{owners} each have a {noun} named {name!r}: "
+            f"name one of them in full ({' or '.join(p.value for p in points[name])})"
+        )
+    return points[name][0]
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The plugin itself: the one class in the module's `__all__` that has a `name`.
+    """The plugin itself. A built-in one is the one class in its module's `__all__` with a `name`.
 
-    Presets have no class: their module is returned.
+    Presets have no class: their module is returned. A plugin of another distribution that cannot
+    be imported, or is not what it should be, is a ValueError.
     """
-    check_name(kind.removesuffix("s"), name, names(kind))
-    module = importlib.import_module(f"nextlat_bench.{kind}.{name}")
+    point = find(kind, name)
+    if name not in names(kind):
+        return _foreign(kind, point)
+    module = importlib.import_module(point.value)
     if kind == "presets":
         return module
     found = [
@@ -65,13 +122,119 @@ def load(kind: Kind, name: str) -> Any:
     return found[0]
 
 
-def to_json(plugin: Any) -> dict[str, Any]:
-    """{"name": ..., "parameters": {...}}: all that `from_json` needs to build an equal value."""
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else ""
+
+
+def _foreign(kind: Kind, point: EntryPoint) -> Any:
+    """A plugin of another distribution, imported and checked."""
+    who = f"{point.value} (of {_owner(point)})" if point.dist else point.value
+    plugin = _imported(point.value, who)
+    if kind == "presets":
+        if not all(callable(getattr(plugin, part, None)) for part in ("run", "probes")):
+            raise ValueError(f"{who} is no preset: it needs the functions run and probes")
+        return plugin
+    _check_class(kind, plugin, who)
+    if point.dist and plugin.name != point.name:
+        raise ValueError(
+            f"{who} has the name {plugin.name!r}, its entry point {point.name!r}: "
+            "make them the same"
+        )
+    return plugin
+
+
+def _imported(value: str, who: str) -> Any:
+    dotted = DOTTED.fullmatch(value)
+    if not dotted:
+        raise ValueError(f"{who}: expected package.module:Class")
+    module, path = dotted.groups()
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
+            raise ValueError(
+                f"{who}: there is no module {missing}; install the package that has it, "
+                "or put its folder on PYTHONPATH"
+            ) from error
+        raise ValueError(
+            f"{who} cannot be imported: {type(error).__name__}: {error}; mend or uninstall it"
+        ) from error
+    for part in path.split(".") if path else ():
+        if not hasattr(found, part):
+            classes = (value for value in vars(found).values() if inspect.isclass(value))
+            own = [value.__name__ for value in classes if value.__module__ == module]
+            check_name(f"class of {module}", part, own)
+        found = getattr(found, part)
+    return found
+
+
+def _check_class(kind: Kind, plugin: Any, who: str) -> None:
+    contract = importlib.import_module(f"nextlat_bench.{kind}._core")
+    base = getattr(contract, kind.removesuffix("s").title())
+    if not (inspect.isclass(plugin) and issubclass(plugin, base)):
+        raise ValueError(
+            f"{who} is no {base.__name__}: derive a class from {base.__module__}.{base.__name__}"
+        )
+    if not is_dataclass(plugin):
+        raise ValueError(f"{who} needs the decorator @dataclass(frozen=True, kw_only=True)")
+    if lacking := sorted(plugin.__abstractmethods__):
+        raise ValueError(f"{who} lacks {', '.join(lacking)}")
+    bare = [f.name for f in fields(plugin) if f.default is f.default_factory is MISSING]
+    if bare:
+        raise ValueError(f"{who}: give {', '.join(bare)} a default")
+    if (name := check_safe(plugin, who)) in names(kind):
+        raise ValueError(f"{who}: {name!r} is built in; use that, or choose another name")
+
+
+def summary(kind: Kind, name: str) -> str:
+    """The first line of a built-in plugin's docstring, read without importing it."""
+    source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
+    return _first_line(ast.get_docstring(ast.parse(source)))
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
+
+
+def entries(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Every plugin of a kind and a line on it. Those of other distributions are imported, and the
+    line of a broken one says what is wrong."""
+    for name in names(kind):
+        yield name, summary(kind, name)
+    for name, points in installed(kind).items():
+        owners = ", ".join(_owner(point) for point in points)
+        if name in names(kind):
+            yield name, f"[{owners}] not used: this name is built in"
+            continue
+        try:
+            line = _first_line(load(kind, name).__doc__)
+        except ValueError as error:
+            line = f"broken: {' '.join(str(error).split())}"
+        yield name, f"[{owners}] {line}"
+
+
+def parameters(plugin: Any) -> dict[str, Any]:
+    """A plugin's fields as JSON values."""
     if hasattr(plugin, "parameters"):
-        parameters = plugin.parameters()
+        return dict(plugin.parameters())
+    return {f.name: getattr(plugin, f.name) for f in fields(plugin)}
+
+
+def to_json(plugin: Any) -> dict[str, Any]:
+    """{"name": ..., "parameters": {...}}: all that `from_json` needs to build an equal value.
+
+    A plugin of another distribution goes by `package.module:Class`, however it was asked for: what
+    is installed beside it changes neither its meaning nor the id of its run.
+    """
+    kind = type(plugin)
+    if kind.__module__.startswith("nextlat_bench."):
+        name = plugin.name
+    elif kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        raise ValueError(f"{kind.__qualname__} cannot be loaded again: move it to a module")
     else:
-        parameters = {f.name: getattr(plugin, f.name) for f in fields(plugin)}
-    return {"name": plugin.name, "parameters": parameters}
+        name = f"{kind.__module__}:{kind.__qualname__}"
+    return {"name": name, "parameters": parameters(plugin)}
 
 
 def from_json(kind: Kind, value: dict[str, Any]) -> Any:

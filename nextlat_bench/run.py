@@ -115,6 +115,8 @@ class Run:
     def __post_init__(self) -> None:
         check_field(self, "seed", is_count(self.seed, 0), "a whole number, 0 or more")
         check_field(self, "scale", self.scale in SCALES, "one of " + ", ".join(SCALES))
+        for plugin in (self.task, self.objective):
+            registry.check_safe(plugin)
         self.objective.check_task(self.task)
         longest = self.task.max_length
         row = self.training.row_length

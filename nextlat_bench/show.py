@@ -14,10 +14,11 @@ __all__ = ["draw_map", "facts_table", "other_entries", "run_view", "settings"]
 def facts_table(title: str, facts: dict[str, str]) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, show_header=False, box=SIMPLE, title_justify="left")
     for name, fact in facts.items():
-        table.add_row(name, fact)
+        table.add_row(name, Text(fact))  # a plain string's `:ring:` would become a picture
     return table
 
 

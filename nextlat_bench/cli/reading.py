@@ -80,11 +80,8 @@ def list_(
     kinds = ["tasks", "objectives", "probes", "tables", "subjects", "streets"]
     for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
         print(f"{kind}:")
-        if kind in registry.KINDS:
-            entries = [(name, registry.summary(kind, name)) for name in registry.names(kind)]
-        else:
-            entries = other_entries(kind)
-        for name, line in entries:
+        lines = registry.entries(kind) if kind in registry.KINDS else other_entries(kind)
+        for name, line in lines:
             print(f"  {name:<20} {line}")
 
 

@@ -15,7 +15,8 @@ __all__ = ["chosen", "of_answers"]
 
 def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:
     """The objective with a preset's parameters for it, where it has any."""
-    return registry.load("objectives", objective)(**settings.get(objective, {}))
+    kind = registry.load("objectives", objective)
+    return kind(**settings.get(kind.name, {}))
 
 
 def of_answers(scale: Scale, trials: int, paper_trials: int) -> tuple[Probe, ...]:

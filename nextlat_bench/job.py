@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from nextlat_bench.console import clock
-from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
+from nextlat_bench.measure import (
+    chosen_probes,
+    known_identity,
+    measure,
+    model_identity,
+    run_identity,
+)
 from nextlat_bench.report.records import Record
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
+from nextlat_bench.subject import Subject, known_subject
 
-__all__ = ["BUSY", "Tick", "finish", "measure_known", "measure_run", "train_run"]
+__all__ = ["BUSY", "Tick", "finish", "measure_known", "measure_model", "measure_run", "train_run"]
 
 BUSY = 75  # exit code: another process has the folder (EX_TEMPFAIL of sysexits.h)
 SECONDS_BETWEEN_TICKS = 0.5
@@ -122,31 +129,78 @@ def measure_run(
 
 
 def measure_known(
-    name: str, run: Run, out: Path, split: str, listen: Listen = silence
+    name: str,
+    run: Run,
+    out: Path,
+    split: str,
+    listen: Listen = silence,
+    probes: list[str] | None = None,
 ) -> list[Record]:
     """The records of a subject whose answer is known, on the task of `run`.
 
     They have a folder of their own under `out`. Nothing where another process is at it.
     """
-    from nextlat_bench.subject import known_subject
-
     subject, identity = known_subject(name, run.task), known_identity(name, run.task, run.scale)
-    folder = RunDir(out / identity["run"])
-    folder.path.mkdir(parents=True, exist_ok=True)
     what = f"probing the {name.replace('_', ' ')}"
     try:
-        with folder.lock():
-            return measure(
-                subject,
-                run.task,
-                chosen_probes(run.task.name, run.scale, None),
-                identity,
-                folder.path,
-                lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),
-                split,
-            )
+        return measure_apart(what, subject, identity, run, probes, out, split, listen)
     except InUseError:
         return []
+
+
+def measure_model(
+    where: str,
+    run: Run,
+    probes: list[str] | None,
+    out: Path,
+    device: str | None,
+    split: str,
+    listen: Listen = silence,
+) -> list[Record]:
+    """The records of somebody's own model on the task of `run`: a Hugging Face folder or a dotted
+    name. An exported model brings its own run, on whose task it is measured."""
+    from nextlat_bench.adapters import load_model
+    from nextlat_bench.export import exported_digest, is_exported
+    from nextlat_bench.trained import load_trained
+
+    if not is_exported(where):
+        model = load_model(where, run.task, device)
+        identity = model_identity(model.kind, model.facts, run.task, run.scale)
+        what = f"probing {model.name}"
+        return measure_apart(what, model, identity, run, probes, out, split, listen)
+    trained = load_trained(Path(where), device)
+    own = trained.run
+    if own.task.name != run.task.name:
+        raise ValueError(f"{where} is a model of {own.task.name}: add --task {own.task.name}")
+    identity = run_identity(own) | {"run": f"{own.id}-{exported_digest(where)[:8]}"}
+    what = f"probing {own.id}"
+    return measure_apart(what, trained, identity, own, probes, out, split, listen)
+
+
+def measure_apart(
+    what: str,
+    subject: Subject,
+    identity: dict[str, Any],
+    run: Run,
+    probes: list[str] | None,
+    out: Path,
+    split: str,
+    listen: Listen,
+) -> list[Record]:
+    """The records of a subject without a run folder: they have a folder of their own."""
+    chosen = chosen_probes(run.task.name, run.scale, probes)
+    folder = RunDir(out / identity["run"])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock():
+        return measure(
+            subject,
+            run.task,
+            chosen,
+            identity,
+            folder.path,
+            lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),
+            split,
+        )
 
 
 class Teller:

@@ -70,13 +70,21 @@ def run(
 
 @app.command()
 def probe(
-    subject: Annotated[
-        str, typer.Argument(metavar="RUN_DIR|SUBJECT", help="A run folder, or e.g. oracle.")
-    ],
-    probes: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROBE]...", help="Default: the preset's.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN_DIR|SUBJECT] [PROBE]...",
+            help="A run folder or e.g. oracle, unless --model says which; probes: the preset's.",
+        ),
     ] = None,
-    task: Annotated[str, typer.Option(help="For a subject whose answer is known.")] = "taxi",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|MODULE:FUNCTION",
+            help="A Hugging Face folder, an exported model, or a callable: tokens to logits.",
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option(help="Of a known subject, or of --model.")] = "taxi",
     scale: Scale = "laptop",
     streets: Streets = None,
     graph: Graph = None,
@@ -85,26 +93,33 @@ def probe(
     device: Device = None,
     split: Split = "test",
 ) -> None:
-    """Probes a finished run, or a subject whose answer is known (oracle, uniform, wrong_map, ...).
+    """Probes a finished run, a subject whose answer is known (oracle, uniform, ...), or any model.
 
     What was measured already is not measured again.
 
     Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
+
+    Example: nextlat-bench probe --model my_hf_folder --task taxi compression
     """
-    from nextlat_bench.job import measure_known, measure_run
+    from nextlat_bench.job import measure_known, measure_model, measure_run
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.subject import KNOWN
     from nextlat_bench.taggers import OF_WORDS
 
-    known = KNOWN | OF_WORDS
+    known, probes = KNOWN | OF_WORDS, words or []
+    if model is None and not probes:
+        raise ValueError("nothing to probe: expected RUN_DIR, SUBJECT or --model PATH")
     with progress_bars(console()) as advance:
 
         def listen(tick: Any) -> None:
             advance(tick.what, tick.done, tick.total, tick.note)
 
-        if subject in known:
+        if model is not None:
             chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-            records = measure_known(subject, chosen, out, split, listen)
+            records = measure_model(model, chosen, probes, out, device, split, listen)
+        elif (subject := probes.pop(0)) in known:
+            chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
+            records = measure_known(subject, chosen, out, split, listen, probes)
         else:
             folder = RunDir(subject)
             if not folder.path.is_dir():

@@ -15,8 +15,10 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
+from typer.testing import CliRunner
 
 from nextlat_bench.adapters import CallableModel, HuggingFace, load_model
+from nextlat_bench.cli import app
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.trajectories import Trajectories
@@ -184,8 +186,8 @@ def test_ids_by_text_are_the_same_model(place: Path) -> None:
     probes = ["next_token", "trajectories", "compression", "rank"]
     found = []
     for name in ("plain", "permuted"):
-        done = call(*PROBE, name, *probes, "--out", "two", cwd=place)
-        assert done.returncode == 0, done.stderr
+        arguments = [*PROBE, str(place / name), *probes, "--out", str(place / "two")]
+        CliRunner().invoke(app, arguments, catch_exceptions=False, standalone_mode=False)
         [folder] = (place / "two").glob(f"taxi-{name}-*")
         found.append(read(folder / "records.jsonl"))
     for one, other in zip(*found, strict=True):

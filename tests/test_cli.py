@@ -330,7 +330,7 @@ def test_the_command_line_is_frozen() -> None:
             "--streets",
             "-n",
         ],
-        "export": [],
+        "export": ["--format"],
         "list": [],
         "report": ["--figures", "--format", "--records"],
     }

@@ -11,15 +11,17 @@ import torch
 from typer.testing import CliRunner
 
 from nextlat_bench import registry
+from nextlat_bench.adapters import HuggingFace
 from nextlat_bench.cli import app
 from nextlat_bench.export import export, is_exported
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
 from nextlat_bench.run_dir import RunDir, RunDirError
-from nextlat_bench.subject import load
+from nextlat_bench.subject import LatentDynamics, load
 from nextlat_bench.train import build, train
 
-SMALL = ["decoder.layers=2", "decoder.width=32", "training.steps=2", "training.examples=8"]
+SMALL = ["decoder.layers=2", "decoder.width=32", "decoder.zero_init_residual=false"]
+SMALL += ["training.steps=4", "training.examples=8", "training.warmup_steps=0"]
 
 
 def trained(out: Path, objective: str = "nextlat") -> RunDir:
@@ -49,6 +51,29 @@ def test_what_is_read_back_is_the_model(objective: str, tmp_path: Path) -> None:
     assert after.run == before.run  # type: ignore[attr-defined]
     untrained = build(before.run)  # type: ignore[attr-defined]
     assert not torch.equal(untrained.decoder.head.weight, after.model.decoder.head.weight)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("objective", ["gpt", "mtp", "nextlat", "noisy_nextlat"])
+def test_a_plain_decoder_is_a_llama(objective: str, tmp_path: Path) -> None:
+    """transformers gives our own logits, hidden states and sessions."""
+    folder = trained(tmp_path / "runs", objective)
+    ours = load(folder.path)
+    theirs = HuggingFace.load(export(folder.path, tmp_path / "llama", "llama"), folder.run().task)
+    tokens = np.random.default_rng(0).integers(ours.vocab_size, size=(3, 30))
+    assert np.allclose(theirs.log_probs(tokens), ours.log_probs(tokens), atol=1e-5)
+    assert isinstance(ours, LatentDynamics)
+    assert np.allclose(theirs.hidden(tokens), ours.hidden(tokens), atol=1e-5)
+    assert theirs.model.config.model_type == "llama"
+
+
+@pytest.mark.parametrize("objective", ["jtp", "bst", "gru"])
+def test_others_are_no_llama(objective: str, tmp_path: Path) -> None:
+    folder = trained(tmp_path / "runs", objective)
+    with pytest.raises(ValueError, match=f"{objective} does not answer as a plain decoder"):
+        export(folder.path, tmp_path / "llama", "llama")
+    with pytest.raises(ValueError, match="no format named 'lama'; did you mean 'llama'"):
+        export(folder.path, tmp_path / "llama", "lama")
+    assert not (tmp_path / "llama").exists()
 
 
 def call(*arguments: str) -> str:
@@ -109,8 +134,14 @@ def swap(path: Path) -> None:
         (lambda p: (p / "model.safetensors").unlink(), r"model.safetensors does not exist: export"),
         (lambda p: (p / "model.safetensors").write_bytes(b"x"), "model.safetensors is damaged"),
         (lambda p: (p / "config.json").unlink(), r"run.json does not exist: is .* a run folder"),
-        (lambda p: (p / "config.json").write_text("{"), r"config.json is damaged"),
-        (lambda p: (p / "config.json").write_text("[]"), r"config.json is damaged"),
+        (
+            lambda p: (p / "config.json").write_text("{"),
+            r"config.json is missing or damaged: export",
+        ),
+        (
+            lambda p: (p / "config.json").write_text("[]"),
+            r"config.json is missing or damaged: export",
+        ),
         (change({"model_type": "gpt2"}), r"config.json is not of nextlat-bench; if .* Hugging"),
         (change({"format": "nextlat-bench", "schema": 2}), "has schema 2, this version reads 1"),
         (change({"format": "nextlat-bench", "schema": 1}), "it holds no run"),

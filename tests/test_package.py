@@ -24,6 +24,7 @@ LAYERS = [
         "decoder",
         "export",
         "kernels",
+        "llama",
         "objectives",
         "optimizers",
         "data",

@@ -71,6 +71,9 @@ def sample(
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    format: Annotated[
+        str, typer.Option(help="nextlat-bench; or llama, for transformers.")
+    ] = "nextlat-bench",
 ) -> None:
     """Writes a trained model as two files: model.safetensors and config.json.
 
@@ -80,7 +83,7 @@ def export(
     """
     from nextlat_bench.export import export as write
 
-    print(write(run_dir, out))
+    print(write(run_dir, out, format))
 
 
 @app.command(name="list")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from scipy.special import log_softmax
@@ -248,7 +247,10 @@ def read_folder(path: Path) -> tuple[Any, str]:
         ) from None
     files = sorted(path.glob("model*.safetensors"))
     if not (path / "config.json").is_file() or not files:
-        raise ValueError(f"{path} holds no model: expected config.json and model.safetensors")
+        raise ValueError(
+            f"{path} holds no model: expected config.json and model.safetensors; "
+            "a run folder is probed without --model"
+        )
     try:
         with quiet(transformers.logging):
             config = transformers.AutoConfig.from_pretrained(

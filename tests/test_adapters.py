@@ -98,6 +98,7 @@ def test_branches_leave_each_other_alone(subject: HuggingFace) -> None:
     tokens, rows = tokens_of(1, 3, 6), np.array([2, 0, 2, 2])
     session = subject.start(tokens[:, :4])
     one, other = session.select(rows), session.select(rows)
+    assert np.array_equal(one.log_probs, session.log_probs[rows])
     for t in (4, 5):  # by turns
         one.advance(tokens[rows, t])
         other.advance(tokens[rows, t - 3])
@@ -117,6 +118,7 @@ def test_hidden_states(subject: HuggingFace) -> None:
         assert np.allclose(subject.read_out(hidden), subject.log_probs(tokens), atol=1e-4)
     assert subject.predict_hidden(hidden[:, 0], tokens[:, 1]) is None
     fresh = subject.untrained()
+    torch.rand(1)  # whatever was drawn before, it is the same
     assert not np.allclose(fresh.hidden(tokens), hidden, atol=0.1)
     assert np.array_equal(fresh.hidden(tokens), subject.untrained().hidden(tokens))
     with pytest.raises(ValueError, match="reading = 'other'"):

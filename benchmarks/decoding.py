@@ -16,6 +16,7 @@ from benchmarks.peers import Shape
 from benchmarks.probing import trained
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.generate import generate
+from nextlat_bench.llama import llama_weights
 from nextlat_bench.tasks._core import IntArray
 from nextlat_bench.trained import TrainedModel
 
@@ -29,26 +30,7 @@ def as_llama(decoder: Decoder) -> Any:
     config = decoder.config
     shape = Shape(config.layers, config.heads, config.width, 1, decoder.max_length)
     model: Any = peers.llama(shape, decoder.vocab_size)[0]
-    state = {
-        "model.embed_tokens.weight": decoder.embedding.weight,
-        "model.norm.weight": decoder.norm.weight,
-        "lm_head.weight": decoder.head.weight,
-    }
-    for i, block in enumerate(decoder.blocks):
-        part: Any = block
-        prefix = f"model.layers.{i}."
-        for name, weight in zip("qkv", part.attention.qkv.weight.chunk(3), strict=True):
-            state[f"{prefix}self_attn.{name}_proj.weight"] = weight
-        gate, up = part.gate_up.weight.chunk(2)
-        state |= {
-            prefix + "self_attn.o_proj.weight": part.attention.out.weight,
-            prefix + "mlp.gate_proj.weight": gate,
-            prefix + "mlp.up_proj.weight": up,
-            prefix + "mlp.down_proj.weight": part.down.weight,
-            prefix + "input_layernorm.weight": part.attention_norm.weight,
-            prefix + "post_attention_layernorm.weight": part.mlp_norm.weight,
-        }
-    model.load_state_dict(state)
+    model.load_state_dict(llama_weights(decoder))
     model.config.rms_norm_eps = 1e-5
     for module in model.modules():
         if hasattr(module, "variance_epsilon"):

@@ -1,6 +1,6 @@
 """One run brought to its end: trained, probed, its reference measured, DONE.
 
-`python -m nextlat_bench.job RUN_DIR` does so in a process of its own and tells its progress on
+`python -m nextlat_bench.job RUN_DIR HOW` does so in a process of its own and tells its progress on
 standard output, a JSON object a line: this is how a sweep works, here or on another machine.
 """
 
@@ -13,12 +13,28 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nextlat_bench.console import clock
-from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
+from nextlat_bench.measure import (
+    chosen_probes,
+    known_identity,
+    measure,
+    model_identity,
+    run_identity,
+)
 from nextlat_bench.report.records import Record
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
+from nextlat_bench.subject import Subject, known_subject
 
-__all__ = ["BUSY", "Tick", "finish", "measure_known", "measure_run", "train_run"]
+__all__ = [
+    "BUSY",
+    "How",
+    "Tick",
+    "finish",
+    "measure_known",
+    "measure_model",
+    "measure_run",
+    "train_run",
+]
 
 BUSY = 75  # exit code: another process has the folder (EX_TEMPFAIL of sysexits.h)
 SECONDS_BETWEEN_TICKS = 0.5
@@ -43,15 +59,18 @@ def silence(tick: Tick) -> None:
     """A listener that does not."""
 
 
+@dataclass(frozen=True)
+class How:
+    """What decides how a run is trained but not what it learns; see `nextlat_bench.train.train`."""
+
+    device: str | None = None
+    threads: int | None = None
+    compiled: bool = False
+    sharded: bool = False
+
+
 def finish(
-    folder: RunDir,
-    *,
-    device: str | None = None,
-    threads: int | None = None,
-    compiled: bool = False,
-    sharded: bool = False,
-    split: str = "test",
-    listen: Listen = silence,
+    folder: RunDir, how: How, split: str = "test", listen: Listen = silence
 ) -> tuple[list[Record], list[Record]]:
     """Trains and probes the run of a folder; (its records, those of the oracle).
 
@@ -61,67 +80,40 @@ def finish(
     from nextlat_bench.train import chosen_device
 
     run = folder.run()
-    with parallel.group(chosen_device(device)):
+    with parallel.group(chosen_device(how.device)):
         if parallel.rank():  # process 0 keeps the folder
-            train_run(folder, run, device, threads, compiled, sharded)
+            train_run(folder, run, how, silence)
             return [], []
-        return lead(folder, run, device, threads, compiled, sharded, split, listen)
-
-
-def lead(
-    folder: RunDir,
-    run: Run,
-    device: str | None,
-    threads: int | None,
-    compiled: bool,
-    sharded: bool,
-    split: str,
-    listen: Listen,
-) -> tuple[list[Record], list[Record]]:
-    with folder.lock():
-        train_run(folder, run, device, threads, compiled, sharded, listen)
-        known = run.task.parallel or run.task.world() is not None  # what the right answers are
-        out = folder.path.parent
-        reference = measure_known("oracle", run, out, split, listen) if known else []
-        records = measure_run(folder, run, None, device, split, listen)
-        if split == "test":
-            atomic_write(folder.done, b"")
+        with folder.lock():
+            train_run(folder, run, how, listen)
+            reference = measure_reference(run, folder.path.parent, split, listen)
+            records = measure_run(folder, run, None, how.device, split, listen)
+            if split == "test":
+                atomic_write(folder.done, b"")
     return records, reference
 
 
-def train_run(
-    folder: RunDir,
-    run: Run,
-    device: str | None,
-    threads: int | None,
-    compiled: bool,
-    sharded: bool,
-    listen: Listen = silence,
-) -> None:
+def train_run(folder: RunDir, run: Run, how: How, listen: Listen) -> None:
     """Trains the run of a folder, if it is not trained."""
-    if folder.is_trained:
-        return
-    from nextlat_bench.train import train  # torch only where something is to be trained
+    from nextlat_bench.train import Progress, train
 
-    train(
-        run,
-        folder,
-        device=device,
-        threads=threads,
-        compiled=compiled,
-        sharded=sharded,
-        progress=lambda p: listen(
-            Tick(
-                "training",
-                p.step,
-                p.steps,
-                f"loss {p.loss:.3f}  {p.tokens_per_second:,.0f} tokens/s  "
-                f"{clock(p.seconds_left)} left",
-                p.loss,
-                p.seconds_left,
-            )
-        ),
-    )
+    def progress(p: Progress) -> None:
+        left = clock(p.seconds_left)
+        note = f"loss {p.loss:.3f}  {p.tokens_per_second:,.0f} tokens/s  {left} left"
+        listen(Tick("training", p.step, p.steps, note, p.loss, p.seconds_left))
+
+    train(run, folder, **asdict(how), progress=progress)
+
+
+def measure_reference(run: Run, out: Path, split: str, listen: Listen) -> list[Record]:
+    """The oracle's records; none where the task knows no right answers, or if another process is
+    at it."""
+    if not run.task.parallel and run.task.world() is None:
+        return []
+    try:
+        return measure_known("oracle", run, out, split, listen)
+    except InUseError:
+        return []
 
 
 def measure_run(
@@ -147,31 +139,75 @@ def measure_run(
 
 
 def measure_known(
-    name: str, run: Run, out: Path, split: str, listen: Listen = silence
+    name: str,
+    run: Run,
+    out: Path,
+    split: str,
+    listen: Listen = silence,
+    probes: list[str] | None = None,
 ) -> list[Record]:
     """The records of a subject whose answer is known, on the task of `run`.
 
-    They have a folder of their own under `out`. Nothing where another process is at it.
+    They have a folder of their own under `out`.
     """
-    from nextlat_bench.subject import known_subject
-
     subject, identity = known_subject(name, run.task), known_identity(name, run.task, run.scale)
+    what = f"probing the {name.replace('_', ' ')}"
+    return measure_apart(what, subject, identity, run, probes, out, split, listen)
+
+
+def measure_model(
+    where: str,
+    run: Run,
+    probes: list[str] | None,
+    out: Path,
+    device: str | None,
+    split: str,
+    listen: Listen = silence,
+) -> list[Record]:
+    """The records of somebody's own model on the task of `run`: a Hugging Face folder or a dotted
+    name. An exported model brings its own run, on whose task it is measured."""
+    from nextlat_bench.adapters import load_model
+    from nextlat_bench.export import exported_digest, is_exported
+    from nextlat_bench.trained import load_trained
+
+    if not is_exported(where):
+        model = load_model(where, run.task, device)
+        identity = model_identity(model.kind, model.facts, run.task, run.scale)
+        what = f"probing {model.name}"
+        return measure_apart(what, model, identity, run, probes, out, split, listen)
+    trained = load_trained(Path(where), device)
+    own = trained.run
+    if own.task.name != run.task.name:
+        raise ValueError(f"{where} is a model of {own.task.name}: add --task {own.task.name}")
+    identity = run_identity(own) | {"run": f"{own.id}-{exported_digest(where)[:8]}"}
+    what = f"probing {own.id}"
+    return measure_apart(what, trained, identity, own, probes, out, split, listen)
+
+
+def measure_apart(
+    what: str,
+    subject: Subject,
+    identity: dict[str, Any],
+    run: Run,
+    probes: list[str] | None,
+    out: Path,
+    split: str,
+    listen: Listen,
+) -> list[Record]:
+    """The records of a subject without a run folder: they have a folder of their own."""
+    chosen = chosen_probes(run.task.name, run.scale, probes)
     folder = RunDir(out / identity["run"])
     folder.path.mkdir(parents=True, exist_ok=True)
-    what = f"probing the {name.replace('_', ' ')}"
-    try:
-        with folder.lock():
-            return measure(
-                subject,
-                run.task,
-                chosen_probes(run.task.name, run.scale, None),
-                identity,
-                folder.path,
-                lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),
-                split,
-            )
-    except InUseError:
-        return []
+    with folder.lock():
+        return measure(
+            subject,
+            run.task,
+            chosen,
+            identity,
+            folder.path,
+            lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),
+            split,
+        )
 
 
 class Teller:
@@ -192,12 +228,12 @@ class Teller:
 
 
 def main(arguments: list[str]) -> int:
-    """`RUN_DIR [OPTIONS]`, the options of `finish` as a JSON object."""
-    options: dict[str, Any] = json.loads(arguments[1]) if len(arguments) > 1 else {}
+    """`RUN_DIR HOW`, the latter as a JSON object."""
+    folder, how = RunDir(arguments[0]), How(**json.loads(arguments[1]))
     listen = Teller(sys.stdout)
     sys.stdout = sys.stderr  # what a plugin prints is not to be mistaken for a tick
     try:
-        finish(RunDir(arguments[0]), **options, listen=listen)
+        finish(folder, how, listen=listen)
     except InUseError:
         return BUSY
     except (ValueError, OSError) as error:

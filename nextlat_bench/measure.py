@@ -1,6 +1,8 @@
 """Probes a subject and writes what was measured as records, probe by probe."""
 
+import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +14,13 @@ import numpy as np
 from nextlat_bench import registry
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
-from nextlat_bench.report.records import Record, read, record_file, write
+from nextlat_bench.report.records import Facts, Record, read, record_file, write
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
-__all__ = ["Measured", "chosen_probes", "known_identity", "measure", "run_identity"]
+__all__ = ["Measured", "chosen_probes", "known_identity", "measure"]
+__all__ += ["model_identity", "run_identity"]
 
 Identity = dict[str, Any]  # the fields of a record that name the run
 
@@ -85,6 +88,17 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
         "scale": scale,
         "seed": 0,
         "step": 0,
+    }
+
+
+def model_identity(kind: str, facts: Facts, task: Task, scale: str) -> Identity:
+    """What the records of somebody's own model say of it: `facts`, of which "model" names it."""
+    canonical = json.dumps([facts, task.parameters()], sort_keys=True).encode()
+    name = re.sub(r"[^\w.-]+", "-", facts["model"])
+    digest = hashlib.sha256(canonical).hexdigest()[:8]
+    return known_identity(kind, task, scale) | {
+        "run": f"{task.name}-{name}-{scale}-{digest}",
+        "objective_parameters": facts,
     }
 
 

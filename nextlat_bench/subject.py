@@ -91,11 +91,11 @@ class LatentDynamics(Protocol):
         """(n, D) -> (n, V): log-probabilities that the output head reads from hidden states."""
 
 
-def load(run_dir: str | Path) -> Subject:
-    """The trained model of a finished run. A missing or damaged run is a ValueError."""
+def load(path: str | Path) -> Subject:
+    """The trained model of a run folder or an exported one. A damaged one is a ValueError."""
     from nextlat_bench.trained import load_trained  # torch only where a trained model is asked for
 
-    return load_trained(Path(run_dir))
+    return load_trained(Path(path))
 
 
 class _ScriptedSession(Session):

@@ -13,14 +13,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock
-from nextlat_bench.job import BUSY, Tick
+from nextlat_bench.job import BUSY, How, Tick
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
 
@@ -52,19 +52,19 @@ class Engine(Protocol):
 
 
 class Local:
-    """Each job a process of this machine. `options` are those of `nextlat_bench.job.finish`."""
+    """Each job a process of this machine."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.options = options
+    def __init__(self, how: How) -> None:
+        self.how = how
         self.processes: set[subprocess.Popen[str]] = set()
 
     def finish(self, folder: RunDir) -> Iterator[Tick]:
         command = [sys.executable, "-m", "nextlat_bench.job", str(folder.path)]
-        threads = {"OMP_NUM_THREADS": str(self.options.get("threads") or 1)}
+        threads = {"OMP_NUM_THREADS": str(self.how.threads or 1)}
         with (
             tempfile.TemporaryFile("w+") as errors,
             subprocess.Popen(
-                [*command, json.dumps(self.options)],
+                [*command, json.dumps(asdict(self.how))],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -172,7 +172,7 @@ class Sweep:
 
     # -- what is seen of it -----------------------------------------------------------------
 
-    def watch(self, screen: "Console", going: Any) -> None:
+    def watch(self, screen: "Console", going: Callable[[], bool]) -> None:
         """Shows the cells until all are at an end: a live table, or a line at each change."""
         if not screen.is_terminal or screen.is_dumb_terminal:
             states, last = dict.fromkeys(range(len(self.cells)), "waiting"), time.monotonic()

@@ -16,6 +16,7 @@ from nextlat_bench.tasks._core import FloatArray, IntArray, Task, is_int
 __all__ = [
     "Drifting",
     "Oracle",
+    "RereadingSession",
     "RunningOracle",
     "Tagger",
     "Uniform",
@@ -47,23 +48,25 @@ class Tagger(Subject):
     def log_probs(self, tokens: IntArray) -> FloatArray:
         return certain(self.tags(tokens), self.vocab_size)
 
-    def start(self, prompts: IntArray) -> "TaggerSession":
-        return TaggerSession(self, prompts)
+    def start(self, prompts: IntArray) -> "RereadingSession":
+        return RereadingSession(self, prompts)
 
 
-class TaggerSession(Session):
-    """The tokens read so far; every step reads them all again, since no probe takes many."""
+class RereadingSession(Session):
+    """The tokens read so far; every step reads them all again."""
 
-    def __init__(self, subject: Tagger, prefix: IntArray) -> None:
+    def __init__(
+        self, subject: Subject, prefix: IntArray, log_probs: FloatArray | None = None
+    ) -> None:
         self.subject, self.prefix = subject, prefix
-        self.log_probs = subject.log_probs(prefix)[:, -1]
+        self.log_probs = subject.log_probs(prefix)[:, -1] if log_probs is None else log_probs
 
     def advance(self, tokens: IntArray) -> None:
         self.prefix = np.column_stack((self.prefix, tokens))
         self.log_probs = self.subject.log_probs(self.prefix)[:, -1]
 
-    def select(self, rows: IntArray) -> "TaggerSession":
-        return TaggerSession(self.subject, self.prefix[rows])
+    def select(self, rows: IntArray) -> "RereadingSession":
+        return RereadingSession(self.subject, self.prefix[rows], self.log_probs[rows])
 
 
 class Oracle(Tagger):

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from nextlat_bench.decoder import KeyValueCache
+from nextlat_bench.export import CONFIG, read_exported
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir
@@ -110,13 +112,15 @@ def numpy(values: Tensor) -> FloatArray:
 
 
 def load_trained(path: Path, device: str | None = None) -> TrainedModel:
-    """The trained model of a run folder."""
+    """The trained model of a run folder, or of an exported one."""
     run_dir = RunDir(path)
-    run = run_dir.run()
+    if (path / CONFIG).exists() and not run_dir.run_json.exists():
+        run, weights = read_exported(path)
+    else:
+        run, weights = run_dir.run(), run_dir.trained_model()
     model = build(run)
-    weights = safetensors.torch.load(run_dir.trained_model())
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{run_dir.model} does not fit {run_dir.run_json}: {error}") from None
+        model.load_state_dict(safetensors.torch.load(weights))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{run_dir.model} does not fit the run beside it: {error}") from None
     return TrainedModel(run, model, chosen_device(device))

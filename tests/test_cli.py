@@ -215,6 +215,7 @@ REFUSED = {
     "bad value": (["run", "taxi", "--set", "training.steps=x"], "expected int"),
     "no such map": (["run", "taxi", "--streets", "nowhere.graphml"], "nowhere.graphml"),
     "no such run": (["show", "nowhere"], "nowhere"),
+    "nothing to probe": (["probe"], "expected RUN_DIR, SUBJECT or --model PATH"),
     "no such subject": (["probe", "nowhere"], "neither a run folder nor a known subject"),
     "streets of a star": (["run", "path_star", "--streets", "x"], "--streets is not for path_star"),
     "a star of streets": (["run", "taxi", "--graph", "2x5"], "--graph is not for taxi"),
@@ -322,6 +323,7 @@ def test_the_command_line_is_frozen() -> None:
         "probe": [
             "--device",
             "--graph",
+            "--model",
             "--out",
             "--scale",
             "--set",
@@ -341,6 +343,7 @@ def test_the_command_line_is_frozen() -> None:
             "--streets",
             "-n",
         ],
+        "export": ["--format"],
         "list": [],
         "report": ["--figures", "--format", "--records"],
     }

@@ -20,8 +20,11 @@ FOLDERS |= {"probes": "nextlat_bench.probes", "results": "nextlat_bench.results"
 LAYERS = [
     {"registry", "tasks", "run", "run_dir", "console", "__init__"},
     {
+        "adapters",
         "decoder",
+        "export",
         "kernels",
+        "llama",
         "objectives",
         "optimizers",
         "parallel",

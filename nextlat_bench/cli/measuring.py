@@ -53,7 +53,7 @@ def run(
 
     Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
-    from nextlat_bench.job import finish
+    from nextlat_bench.job import How, finish
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import chosen_device
 
@@ -65,12 +65,9 @@ def run(
     with progress_bars(screen) as advance:
         records, reference = finish(
             folder,
-            device=device,
-            threads=threads,
-            compiled=compiled,
-            sharded=sharded,
-            split=split,
-            listen=lambda t: advance(t.what, t.done, t.total, t.note),
+            How(device, threads, compiled, sharded),
+            split,
+            lambda t: advance(t.what, t.done, t.total, t.note),
         )
     show_measurements(records, reference, split)
 
@@ -111,6 +108,7 @@ def sweep(
     Example: nextlat-bench sweep path_star --objective gpt,nextlat --graph 2x5,3x4 --seeds 5
     """
     from nextlat_bench import registry
+    from nextlat_bench.job import How
     from nextlat_bench.sweep import Local, Sweep, cores
     from nextlat_bench.train import chosen_device
 
@@ -122,14 +120,14 @@ def sweep(
         for star in (graph.split(",") if graph else [None])
         for seed in range(seeds)
     ]
-    options = {"device": device, "threads": 1}
+    how = How(device, threads=1)
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
 
-        cluster = OnRay(options)
+        cluster = OnRay(how)
         work = Sweep(runs, out, cluster, jobs or cluster.cores)
     else:
-        work = Sweep(runs, out, Local(options), jobs or cores())
+        work = Sweep(runs, out, Local(how), jobs or cores())
     screen = console()
     finished = work.run(screen)
     screen.print(work.summary(), highlight=False)
@@ -164,13 +162,21 @@ def grid(objectives: list[str], settings: list[str]) -> Iterator[tuple[str, tupl
 
 @app.command()
 def probe(
-    subject: Annotated[
-        str, typer.Argument(metavar="RUN_DIR|SUBJECT", help="A run folder, or e.g. oracle.")
-    ],
-    probes: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROBE]...", help="Default: the preset's.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN_DIR|SUBJECT] [PROBE]...",
+            help="A run folder or e.g. oracle, unless --model says which; probes: the preset's.",
+        ),
     ] = None,
-    task: Annotated[str, typer.Option(help="For a subject whose answer is known.")] = "taxi",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|MODULE:FUNCTION",
+            help="A Hugging Face folder, an exported model, or a callable: tokens to logits.",
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option(help="Of a known subject, or of --model.")] = "taxi",
     scale: Scale = "laptop",
     streets: Streets = None,
     graph: Graph = None,
@@ -179,26 +185,33 @@ def probe(
     device: Device = None,
     split: Split = "test",
 ) -> None:
-    """Probes a finished run, or a subject whose answer is known (oracle, uniform, wrong_map, ...).
+    """Probes a finished run, a subject whose answer is known (oracle, uniform, ...), or any model.
 
     What was measured already is not measured again.
 
     Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
+
+    Example: nextlat-bench probe --model my_hf_folder --task taxi compression
     """
-    from nextlat_bench.job import measure_known, measure_run
+    from nextlat_bench.job import measure_known, measure_model, measure_run
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.subject import KNOWN
     from nextlat_bench.taggers import OF_WORDS
 
-    known = KNOWN | OF_WORDS
+    known, probes = KNOWN | OF_WORDS, words or []
+    if model is None and not probes:
+        raise ValueError("nothing to probe: expected RUN_DIR, SUBJECT or --model PATH")
     with progress_bars(console()) as advance:
 
         def listen(tick: Any) -> None:
             advance(tick.what, tick.done, tick.total, tick.note)
 
-        if subject in known:
+        if model is not None:
             chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-            records = measure_known(subject, chosen, out, split, listen)
+            records = measure_model(model, chosen, probes, out, device, split, listen)
+        elif (subject := probes.pop(0)) in known:
+            chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
+            records = measure_known(subject, chosen, out, split, listen, probes)
         else:
             folder = RunDir(subject)
             if not folder.path.is_dir():

@@ -1,4 +1,4 @@
-"""Verbs that look at what there is: show, sample, list, report."""
+"""Verbs that look at what there is: show, sample, export, list, report."""
 
 import sys
 from pathlib import Path
@@ -65,6 +65,25 @@ def sample(
         return
     for tokens in batch.tokens:
         print(chosen.text(tokens))
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    format: Annotated[
+        str, typer.Option(help="nextlat-bench; or llama, for transformers.")
+    ] = "nextlat-bench",
+) -> None:
+    """Writes a trained model as two files: model.safetensors and config.json.
+
+    nextlat_bench.subject.load(DIR) reads it, and `probe --model DIR` probes it.
+
+    Example: nextlat-bench export runs/taxi-nextlat-laptop-s0-1f2e3d4c my_model
+    """
+    from nextlat_bench.export import export as write
+
+    print(write(run_dir, out, format))
 
 
 @app.command(name="list")

@@ -16,7 +16,8 @@ __all__ = ["DASH", "LAYOUTS", "Column", "Layout", "label_of", "names"]
 DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
 LABELS |= {"noisy_nextlat": "NextLat, noisy states", "gru": "GRU", "oracle": "True world model"}
-VARIANT = {"horizon": "d={}"}
+LABELS |= {"hugging_face": "Hugging Face", "callable": "Callable"}
+VARIANT = {"horizon": "d={}", "model": "{}"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ PLAIN = Column("", "", "", "", form=".4g")  # how a metric of no table is writte
 class Layout:
     """A table as data.
 
-    rows: objectives that have a row in any case; other trained ones follow, before the last.
+    rows: objectives that have a row in any case; other trained ones and anybody's own models
+        follow, before the last.
     settings: dotted task parameter -> how a block's heading writes it, with its value as {} and
         any parameter's as {name}; "" where another one's text says it.
     usual: settings that are named only where they differ from this.
@@ -104,7 +106,8 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def shown(self, records: Iterable[Record]) -> list[str]:
-        others = {r.objective for r in records if r.step > 0} - set(self.rows)
+        others = {r.objective for r in records if r.step > 0 or "model" in r.objective_parameters}
+        others -= set(self.rows)
         return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 
     def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:

@@ -1,0 +1,307 @@
+"""Anybody's model as a subject: a causal LM of transformers, or any callable from tokens to logits.
+
+Every probability is over the task's tokens, whatever else a model may say. `load_model` takes a
+Hugging Face folder or a dotted name. transformers is imported only where one of its models is read.
+"""
+
+import copy
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from nextlat_bench.subject import Session, Subject
+from nextlat_bench.taggers import RereadingSession
+from nextlat_bench.tasks._core import FloatArray, IntArray, Task
+from nextlat_bench.train import chosen_device
+from nextlat_bench.trained import numpy
+
+__all__ = ["CallableModel", "HuggingFace", "load_model"]
+
+CACHES = ("cache", "past_key_values")  # what transformers calls it, the newer name first
+
+
+class HuggingFace(Subject):
+    """A causal language model of transformers, in float32.
+
+    Its log-probabilities are renormalised over the task's tokens: the mass that it gives to others
+    of its vocabulary is left out. Sessions go on from the library's own cache; a model that offers
+    none reads the whole prefix again.
+
+    ids: (V,) the model's id of each of the task's tokens; by default the same number.
+    """
+
+    kind = "hugging_face"
+
+    def __init__(
+        self, model: Any, task: Task, ids: IntArray | None = None, *, name: str = kind
+    ) -> None:
+        self.model, self.name, self.vocab_size = model.eval(), name, len(task.vocab)
+        self.task, self.ids = task, np.arange(self.vocab_size) if ids is None else np.asarray(ids)
+        self.facts = {"model": name, "ids": "as the task's" if ids is None else "given"}
+        config = model.config.get_text_config()
+        if self.ids.shape != (self.vocab_size,) or len(np.unique(self.ids)) < self.vocab_size:
+            raise ValueError(f"ids: expected {self.vocab_size} different ones, a token of the task")
+        if self.ids.min() < 0 or self.ids.max() >= config.vocab_size:
+            raise ValueError(
+                f"{name} has a vocabulary of {config.vocab_size}: {task.name} needs ids up to "
+                f"{self.ids.max()}; choose a smaller task or a model with more tokens"
+            )
+        context = getattr(config, "max_position_embeddings", None)
+        if context is not None and context < task.longest:
+            raise ValueError(
+                f"{name} has a context of {context} tokens: {task.name} needs {task.longest}; "
+                "choose a smaller task or a model with a longer context"
+            )
+        accepted = inspect.signature(model.forward).parameters
+        self.cache_name = next((cache for cache in CACHES if cache in accepted), None)
+        check_causal(self, task)
+
+    @classmethod
+    def load(cls, path: str | Path, task: Task, device: str | None = None) -> "HuggingFace":
+        """The model of a folder that `save_pretrained` wrote.
+
+        Weights come from model*.safetensors alone, no code from the folder, nothing from a network.
+        Where its tokenizer.json knows every token of the task by its text, these are the ids.
+        """
+        path = Path(path)
+        model, digest = read_folder(path)
+        ids = ids_by_text(path, task)
+        subject = cls(model.to(chosen_device(device)), task, ids, name=path.resolve().name)
+        subject.facts |= {"ids": "as the task's" if ids is None else "by text"}
+        subject.facts |= {"weights_digest": digest}
+        return subject
+
+    @torch.inference_mode()
+    def log_probs(self, tokens: IntArray) -> FloatArray:
+        return self.of_task(self.model(self.to_ids(tokens), use_cache=False).logits)
+
+    @torch.inference_mode()
+    def read(self, tokens: IntArray, cache: Any = None) -> tuple[Any, FloatArray]:
+        """(n, k) tokens after what `cache` holds -> the grown cache, and (n, V) log-probabilities
+        of the next."""
+        given = {} if cache is None else {str(self.cache_name): cache}
+        out = self.model(self.to_ids(tokens), use_cache=True, **given)
+        return getattr(out, self.cache_name or "", None), self.of_task(out.logits[:, -1])
+
+    def start(self, prompts: IntArray) -> Session:
+        cache, log_probs = self.read(prompts)
+        if not hasattr(cache, "reorder_cache"):
+            return RereadingSession(self, prompts, log_probs)
+        return CachedSession(self, cache, log_probs)
+
+    @torch.inference_mode()
+    def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
+        """(n, T) -> (n, T, D): the last hidden states; reading "embedding": of the tokens."""
+        ids = self.to_ids(tokens)
+        if reading == "embedding":
+            return numpy(self.model.get_input_embeddings()(ids))
+        if reading != "hidden":
+            raise ValueError(f"reading = {reading!r}: expected hidden or embedding")
+        return numpy(self.model.base_model(ids, use_cache=False).last_hidden_state)
+
+    def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
+        """None: no such model has latent dynamics."""
+        return None
+
+    @torch.inference_mode()
+    def read_out(self, hidden: FloatArray) -> FloatArray:
+        """(n, D) -> (n, V): by the output head alone; what some models do to their logits after it
+        (a scale, a soft cap) is left out."""
+        h = torch.as_tensor(hidden, device=self.model.device)
+        return self.of_task(self.model.get_output_embeddings()(h))
+
+    def untrained(self) -> "HuggingFace":
+        """The same architecture with fresh weights: what a probe reads from no learning."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            fresh = type(self.model)(self.model.config)
+        return HuggingFace(fresh.to(self.model.device), self.task, self.ids, name=self.name)
+
+    def of_task(self, logits: Tensor) -> FloatArray:
+        """(..., all of its tokens) -> (..., V) log-probabilities."""
+        return numpy(logits[..., self.ids].float().log_softmax(-1))
+
+    def to_ids(self, tokens: IntArray) -> Tensor:
+        return torch.as_tensor(self.ids[tokens], dtype=torch.long, device=self.model.device)
+
+
+class CachedSession(Session):
+    """n sequences, and the model's own cache of all that was read."""
+
+    def __init__(self, subject: HuggingFace, cache: Any, log_probs: FloatArray) -> None:
+        self.subject, self.cache, self.log_probs = subject, cache, log_probs
+
+    def advance(self, tokens: IntArray) -> None:
+        self.cache, self.log_probs = self.subject.read(tokens[:, None], self.cache)
+
+    @torch.inference_mode()
+    def select(self, rows: IntArray) -> "CachedSession":
+        cache = copy.deepcopy(self.cache)  # some layers are written in place
+        cache.reorder_cache(torch.as_tensor(rows, device=self.subject.model.device))
+        return CachedSession(self.subject, cache, self.log_probs[rows])
+
+
+class CallableModel(Subject):
+    """Any callable from tokens (n, T) to logits (n, T, V) over the task's vocabulary.
+
+    A torch module is given a tensor on its own device, anything else a NumPy array of int64; either
+    may return either. Logits need not be normalised. Sessions read the whole prefix again.
+    """
+
+    kind = "callable"
+
+    def __init__(self, function: Callable[[Any], Any], task: Task, *, name: str = kind) -> None:
+        self.function, self.name, self.vocab_size = function, name, len(task.vocab)
+        self.facts: dict[str, Any] = {"model": name}
+        if isinstance(function, nn.Module):
+            function.eval()
+        check_causal(self, task)
+
+    @classmethod
+    def load(cls, dotted: str, task: Task) -> "CallableModel":
+        """`package.module:function`, also of the current folder. What the file says is part of the
+        model's identity; weights that it loads from elsewhere are not."""
+        name, _, path = dotted.partition(":")
+        if "" not in sys.path:
+            sys.path.append("")  # last: nothing there hides an installed module
+        try:
+            module = importlib.import_module(name)
+            function: Any = module
+            for part in path.split("."):
+                function = getattr(function, part)
+        except Exception as error:
+            raise ValueError(f"{dotted}: {type(error).__name__}: {error}") from error
+        if not callable(function):
+            raise ValueError(f"{dotted} is no function but {type(function).__name__}")
+        subject = cls(function, task, name=dotted)
+        if module.__file__:
+            subject.facts["source_digest"] = digest_of([Path(module.__file__)])
+        return subject
+
+    def start(self, prompts: IntArray) -> Session:
+        return RereadingSession(self, prompts)
+
+    @torch.inference_mode()
+    def log_probs(self, tokens: IntArray) -> FloatArray:
+        given: Any = np.asarray(tokens, dtype=np.int64)
+        if isinstance(self.function, nn.Module):
+            weight = next(self.function.parameters(), torch.empty(0))
+            given = torch.as_tensor(given, device=weight.device)
+        out = self.function(given)
+        logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out)
+        expected = (*tokens.shape, self.vocab_size)
+        if logits.shape != expected:
+            raise ValueError(f"{self.name} gave logits {logits.shape}: expected {expected}")
+        if not np.isfinite(logits.max(axis=-1)).all():
+            raise ValueError(f"{self.name} gave logits that are no probabilities")
+        return np.asarray(log_softmax(logits, axis=-1))
+
+
+def load_model(where: str, task: Task, device: str | None = None) -> HuggingFace | CallableModel:
+    """The model of a Hugging Face folder, or of a dotted name `package.module:function`."""
+    if Path(where).is_dir():
+        return HuggingFace.load(where, task, device)
+    if ":" not in where:
+        raise ValueError(f"--model {where}: no such folder, nor a name package.module:function")
+    return CallableModel.load(where, task)
+
+
+def check_causal(subject: Subject, task: Task) -> None:
+    """A model that sees the answer before it gives it cannot be probed: a ValueError."""
+    batch = task.sample("train", 0, 1)
+    one = batch.tokens[:, : batch.lengths[0]]
+    other = one.copy()
+    other[:, -1] = (one[:, -1] + 1) % subject.vocab_size
+    before, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, other))
+    if not np.allclose(before, after, atol=1e-4):
+        raise ValueError(f"{subject.name} reads ahead: a token changes what it says before it")
+
+
+def digest_of(files: list[Path]) -> str:
+    """SHA-256 over the contents' own, in the order given."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
+
+
+def read_folder(path: Path) -> tuple[Any, str]:
+    """A Hugging Face folder -> its causal LM in float32 and its weights' digest."""
+    try:
+        import transformers
+    except ImportError:
+        raise ValueError(
+            "a Hugging Face model needs transformers: pip install 'nextlat-bench[hf]'"
+        ) from None
+    files = sorted(path.glob("model*.safetensors"))
+    if not (path / "config.json").is_file() or not files:
+        raise ValueError(
+            f"{path} holds no model: expected config.json and model.safetensors; "
+            "a run folder is probed without --model"
+        )
+    try:
+        with quiet(transformers.logging):
+            config = transformers.AutoConfig.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            )
+            if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+                raise ValueError(f"{config.model_type} is no causal language model")
+            # the weights are given, so that no other file is ever looked for
+            weights: dict[str, Tensor] = {}
+            for file in files:
+                weights |= safetensors.torch.load_file(file)
+            model, loaded = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+                None,
+                config=config,
+                state_dict=weights,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:  # of many kinds, all about what the folder holds
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(f"{path} lacks weights: {', '.join(missing[:3])}, ... ({len(missing)})")
+    return model, digest_of(files)
+
+
+def ids_by_text(path: Path, task: Task) -> IntArray | None:
+    """(V,) the ids of the task's tokens by their text; None where the folder has no tokenizer.json
+    that knows them all."""
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        known = Tokenizer.from_file(str(file)).get_vocab()
+    except Exception as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    found = [known.get(token, -1) for token in task.vocab.tokens]
+    return None if -1 in found else np.array(found)
+
+
+@contextmanager
+def quiet(logging: Any) -> Iterator[None]:
+    """Without the library's own progress bars and notes, which would tear ours."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Cell", "Engine", "JobError", "Local", "Sweep", "cores"]
+__all__ = ["Cell", "Engine", "JobError", "Local", "Sweep", "cores", "visible_gpus"]
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SHOWN = 30  # cells of a longer sweep are shown while they run, or when they failed
@@ -52,15 +52,22 @@ class Engine(Protocol):
 
 
 class Local:
-    """Each job a process of this machine."""
+    """Each job a process of this machine, and each of a machine's GPUs a job's at a time.
 
-    def __init__(self, how: How) -> None:
-        self.how = how
+    `gpus`: their numbers, as many times as jobs shall share each; none on a CPU.
+    """
+
+    def __init__(self, how: How, gpus: Sequence[str] = ()) -> None:
+        self.how, self.stopping = how, False
+        self.free_gpus = list(gpus)
         self.processes: set[subprocess.Popen[str]] = set()
 
     def finish(self, folder: RunDir) -> Iterator[Tick]:
         command = [sys.executable, "-m", "nextlat_bench.job", str(folder.path)]
-        threads = {"OMP_NUM_THREADS": str(self.how.threads or 1)}
+        own = {"OMP_NUM_THREADS": str(self.how.threads or 1), "OMP_WAIT_POLICY": "PASSIVE"}
+        gpu = self.free_gpus.pop(0) if self.free_gpus else None
+        if gpu is not None:
+            own["CUDA_VISIBLE_DEVICES"] = gpu
         with (
             tempfile.TemporaryFile("w+") as errors,
             subprocess.Popen(
@@ -68,11 +75,13 @@ class Local:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | threads,
+                env=os.environ | own,
             ) as process,
         ):
             self.processes.add(process)
             try:
+                if self.stopping:
+                    raise JobError("stopped")
                 assert process.stdout is not None
                 for line in process.stdout:
                     yield Tick(**json.loads(line))
@@ -80,12 +89,16 @@ class Local:
             finally:
                 process.kill()  # does nothing to one that has ended
                 self.processes.discard(process)
+                if gpu is not None:
+                    self.free_gpus.append(gpu)
             if code == BUSY:
                 raise InUseError(f"{folder.path} is in use by another process")
             if code:
                 raise JobError(last_words(code, errors, folder))
+        (folder.path / "error.txt").unlink(missing_ok=True)
 
     def stop(self) -> None:
+        self.stopping = True
         for process in list(self.processes):
             process.terminate()
 
@@ -231,6 +244,14 @@ def progress_of(cell: Cell) -> tuple[str, str, str, str]:
     if tick.loss is None or tick.seconds_left is None:
         return f"{tick.what} {tick.done}/{tick.total}, {tick.note}", "", "", ""
     return tick.what, f"{tick.done}/{tick.total}", f"{tick.loss:.3f}", clock(tick.seconds_left)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def cores() -> int:

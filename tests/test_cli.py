@@ -196,9 +196,9 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_plan() -> None:
-    done = call("plan", "taxi", "--objective", "nextlat", "--scale", "paper")
+    done = call("plan", "path_star", "--scale", "laptop", "--gpu", "h100")
     assert done.returncode == 0, done.stderr
-    for word in ("parameters", "FLOPs", "400,000", "days", "layers 48"):
+    for word in ("parameters", "FLOPs", "3,000", "as measured", "layers 6", "989 TFLOP/s"):
         assert word in done.stdout
 
 

@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nextlat_bench.cli.measuring import grid
+from nextlat_bench.job import How
+from nextlat_bench.presets import a5
 from nextlat_bench.run_dir import InUseError, RunDir
+from nextlat_bench.sweep import Local
 
 SWEEP = ["sweep", "a5", "--scale", "smoke", "--objective", "gpt,nextlat"]
 SMALL = ["--seeds", "2", "--set", "training.steps=20"]
@@ -175,6 +179,28 @@ def test_no_job_outlives_its_sweep(sent: signal.Signals, tmp_path: Path) -> None
         except InUseError:
             assert time.monotonic() < deadline, "a job goes on without its sweep"
             time.sleep(0.1)
+
+
+def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none, what can be seen is which one a job is told to use."""
+    told: list[str] = []
+    real = subprocess.Popen
+
+    def popen(*given: Any, **options: Any) -> Any:
+        told.append(options["env"]["CUDA_VISIBLE_DEVICES"])
+        return real(*given, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    engine = Local(How("cpu", threads=1), ["2", "5"])
+    folders = [RunDir.prepare(tmp_path, a5.run("gpt", "smoke", seed)) for seed in range(3)]
+    first, second, third = map(engine.finish, folders)
+    next(first)
+    next(second)
+    first.close()  # its GPU is free again
+    next(third)
+    second.close()
+    third.close()
+    assert told == ["2", "5", "2"]
 
 
 def test_the_grid() -> None:

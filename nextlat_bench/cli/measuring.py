@@ -95,7 +95,7 @@ def sweep(
     out: Out = Path("runs"),
     device: Device = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: a core each.")
+        int | None, typer.Option(min=1, help="Runs at a time; default: a core, or a GPU, each.")
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
 ) -> None:
@@ -109,11 +109,12 @@ def sweep(
     """
     from nextlat_bench import registry
     from nextlat_bench.job import How
-    from nextlat_bench.sweep import Local, Sweep, cores
+    from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
     from nextlat_bench.train import chosen_device
 
     registry.check_name("engine", engine, ["local", "ray"])
-    chosen_device(device)
+    if engine == "local":  # the nodes of a cluster may have what this machine lacks
+        device = chosen_device(device)
     runs = [
         preset(task, name, scale, seed, list(values), streets=streets, graph=star)
         for name, values in grid(objective.split(","), settings or [])
@@ -127,7 +128,9 @@ def sweep(
         cluster = OnRay(how)
         work = Sweep(runs, out, cluster, jobs or cluster.cores)
     else:
-        work = Sweep(runs, out, Local(how), jobs or cores())
+        gpus = visible_gpus() if device == "cuda" else []
+        jobs = jobs or len(gpus) or cores()
+        work = Sweep(runs, out, Local(how, gpus * jobs), jobs)
     screen = console()
     finished = work.run(screen)
     screen.print(work.summary(), highlight=False)

@@ -122,7 +122,12 @@ def measure_run(
 
 
 def measure_known(
-    name: str, run: Run, out: Path, split: str, listen: Listen = silence
+    name: str,
+    run: Run,
+    out: Path,
+    split: str,
+    listen: Listen = silence,
+    probes: list[str] | None = None,
 ) -> list[Record]:
     """The records of a subject whose answer is known, on the task of `run`.
 
@@ -131,6 +136,7 @@ def measure_known(
     from nextlat_bench.subject import known_subject
 
     subject, identity = known_subject(name, run.task), known_identity(name, run.task, run.scale)
+    chosen = chosen_probes(run.task.name, run.scale, probes)
     folder = RunDir(out / identity["run"])
     folder.path.mkdir(parents=True, exist_ok=True)
     what = f"probing the {name.replace('_', ' ')}"
@@ -139,7 +145,7 @@ def measure_known(
             return measure(
                 subject,
                 run.task,
-                chosen_probes(run.task.name, run.scale, None),
+                chosen,
                 identity,
                 folder.path,
                 lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),

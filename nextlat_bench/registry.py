@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from nextlat_bench.files import check_kinds
+
 __all__ = ["KINDS", "Kind", "check_name", "from_json", "load", "names", "summary", "to_json"]
 
 Kind = Literal["tasks", "objectives", "probes", "presets"]
@@ -76,6 +78,7 @@ def to_json(plugin: Any) -> dict[str, Any]:
 
 def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     """Inverse of `to_json`. An unknown name or parameter is a ValueError."""
+    check_kinds(value, kind.removesuffix("s"), name=str, parameters=dict)
     plugin = load(kind, value["name"])
     known = [f.name for f in fields(plugin)]
     for parameter in value["parameters"]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
+from nextlat_bench.files import named
 from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.run import Run
@@ -220,7 +221,7 @@ class Log:
             "rate": rate,
             "tokens_per_second": round(tokens_per_second),
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with named(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
@@ -293,7 +294,7 @@ def settle_provenance(
     if precision == "auto":
         precision = "bf16" if native else "fp32"
     if resumed:
-        begun = read_json(run_dir.provenance)
+        begun = read_json(run_dir.provenance, precision=str)
         if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
             raise RunDirError(
                 f"{run_dir.path} was begun in bf16, which {device} here lacks: "

@@ -9,6 +9,7 @@ import re
 import tempfile
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ def _read_file(path: Path) -> Edges:
             raise ValueError(f"{path}: no such file")
         if suffix not in SUFFIXES:
             raise ValueError(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}")
+        if not path.is_file():
+            raise ValueError(f"{path}: is no regular file")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path}: larger than {MAX_BYTES // 10**6} MB; cut out an area")
         data = path.read_bytes()
@@ -180,7 +183,8 @@ def _read_csv(path: Path, data: bytes) -> Edges:
 
 def _refuse_unsafe_xml(path: Path, data: bytes) -> None:
     """Neither kind of map declares entities; those that do may expand to gigabytes."""
-    encoding = re.search(rb"<\?xml[^>]*encoding\s*=\s*[\"']([^\"']*)", data[:1000])
+    head = data.partition(b"?>")[0] if data.removeprefix(BOM_UTF8).startswith(b"<?xml") else b""
+    encoding = re.search(rb"encoding\s*=\s*[\"']([^\"']*)", head)
     if b"\0" in data or (encoding and encoding[1].lower() not in (b"utf-8", b"us-ascii", b"ascii")):
         raise ValueError(f"{path}: not UTF-8 text")
     for declaration in (b"<!DOCTYPE", b"<!ENTITY"):

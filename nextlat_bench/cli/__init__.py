@@ -1,6 +1,9 @@
 """The command line: parse, import what is needed, call, print."""
 
+import errno
 import os
+import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -10,28 +13,46 @@ from nextlat_bench.cli.options import app
 __all__ = ["app", "main", "measuring", "reading"]
 
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # torch's
 
 
 def main() -> None:
     """Entry point. Errors that a user can cause are one line and exit code 2."""
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    terminated: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)  # as a scheduler sends it: stops as Ctrl-C does
     try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError) as error:
-        if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
-            raise
-        refuse(str(error))
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
-            refuse(error.format_message())
-        raise
+        if os.environ.get("NEXTLAT_BENCH_TRACEBACK") or (message := told(error)) is None:
+            raise
+        refuse(message)
     if code == INTERRUPTED:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        code = 128 + signal.SIGTERM if terminated else INTERRUPTED
     sys.exit(code)
+
+
+def told(error: Exception) -> str | None:
+    """What to say of an error that a user can cause; None of any other."""
+    if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
+        return str(error.format_message())
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        return f"out of memory ({error}): choose smaller sizes, or more micro_batches"
+    if isinstance(error, OSError) and error.filename:
+        advice = "; make room, and the same command goes on" if error.errno in FULL else ""
+        return f"{error.filename}: {error.strerror}{advice}"
+    return str(error) if isinstance(error, ValueError | OSError) else None
 
 
 def refuse(message: str) -> NoReturn:

@@ -53,6 +53,8 @@ def run(
 
     chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
+    for drawn in ("train", split):
+        chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"[bold]{chosen.id}[/]  in {folder.path}", highlight=False)
@@ -104,7 +106,7 @@ def probe(
 
         if subject in known:
             chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-            records = measure_known(subject, chosen, out, split, listen)
+            records = measure_known(subject, chosen, out, split, listen, probes)
         else:
             folder = RunDir(subject)
             if not folder.path.is_dir():

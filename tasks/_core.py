@@ -49,7 +49,7 @@ SHOWN = 80  # characters of a wrong value
 def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
     """Raises a ValueError that names the field, its value and what was expected."""
     if not valid:
-        value = repr(getattr(owner, name))
+        value = " ".join(repr(getattr(owner, name)).split())
         shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
         raise ValueError(f"{type(owner).__name__}.{name} = {shown}: expected {expected}")
 

@@ -74,11 +74,11 @@ class StreetMap:
         tables = {"neighbour": (n, 8), "length": (n, 8), "node_ids": (n,)}
         coordinates = {} if self.longitude is None else {"longitude": (n,), "latitude": (n,)}
         for name, shape in (tables | coordinates).items():
-            column = getattr(self, name)
+            column, kinds = getattr(self, name), {"neighbour": "i", "node_ids": "iU"}.get(name, "f")
             valid = isinstance(column, np.ndarray) and column.shape == shape
-            check_field(self, name, valid, f"an array of shape {shape}")
-        node = self.neighbour
-        inside = node.dtype.kind == "i" and bool(((node >= -1) & (node < n)).all())
+            valid = valid and column.dtype.kind in kinds
+            check_field(self, name, valid, f"an array of shape {shape}, dtype {' or '.join(kinds)}")
+        inside = bool(((self.neighbour >= -1) & (self.neighbour < n)).all())
         check_field(self, "neighbour", inside, f"integers from -1 to {n - 1}")
         if n < 2:
             raise ValueError(

@@ -113,8 +113,9 @@ def probe(
                 raise ValueError(
                     f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
                 )
+            chosen = folder.run()
             with folder.lock():
-                records = measure_run(folder, folder.run(), probes, device, split, listen)
+                records = measure_run(folder, chosen, probes, device, split, listen)
     show_measurements(records, [], split)
 
 

@@ -119,8 +119,8 @@ def _parse(data: bytes, source: str) -> list[Record]:
             raise ValueError(f"{where}: {error}") from None
         except ValueError as error:
             raise ValueError(
-                f"{where}: {error}. If it is damaged, delete that run's records.jsonl and measure it "
-                "again, by the same command or `nextlat-bench probe`: the bytes will be the same"
+                f"{where}: {error}. If it is damaged, delete that run's records.jsonl and measure "
+                "it again, by the same command or `nextlat-bench probe`, with the same bytes"
             ) from None
     return found
 

@@ -17,8 +17,8 @@ import pytest
 from bad_fields import JSON_DAMAGE, OWNERS, base, wrong_fields
 from bad_inputs import COMMANDS, HERE, RUN
 from bad_places import PLACES, make
+from real_runs import call
 
-from nextlat_bench.cli import main
 from nextlat_bench.presets import path_star
 from nextlat_bench.run import Run
 
@@ -64,25 +64,13 @@ def within(seconds: float) -> Iterator[None]:
     assert time.process_time() - begin < seconds
 
 
-def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
-    """The command in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["nextlat-bench", *arguments])
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return stopped.value.code
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small finished run, and what is slow to load is loaded."""
     importlib.import_module("osmnx")
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        assert not call(["run", *HERE, "--out", str(out)], patch)
+        assert call(["run", *HERE, "--out", str(out)]) == 0
         (folder,) = out.glob("path_star-nextlat-*")
         patch.setenv("FINISHED_RUN", str(folder))
         patch.setenv("NO_COLOR", "1")
@@ -127,7 +115,7 @@ def test_the_command_line_refuses(
     before = tree(tmp_path)
     with counted(counts, verb):
         with within(SECONDS):
-            code = call(arguments, monkeypatch)
+            code = call(arguments)
         assert code == 2
         check_line(capsys.readouterr().err, message)
         assert tree(tmp_path) == before, "something was left behind"

@@ -11,7 +11,6 @@ from real_runs import begin, call, outcome, recipe
 
 SETTINGS = ("training.steps=120", "task.max_nodes=8", "training.row_length=20")
 OFTEN = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"}
-WRITTEN = {"training": "*/metrics.jsonl", "probing": "*/records.jsonl"}
 
 Tables = dict[str, list[tuple[object, ...]]]
 
@@ -26,8 +25,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def killed(process: subprocess.Popen[str], out: Path, phase: str, delay: float) -> bool:
     """Kills it `delay` seconds after it first wrote in that phase; False where it ended before."""
 
-    def written() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in out.glob(WRITTEN[phase])}
+    def written() -> set[tuple[Path, int]]:
+        if phase == "training":  # a further checkpoint than the first, so that state is restored
+            return {(path, 0) for path in out.glob("*/checkpoints/0*[1-9]*")}
+        return {(path, path.stat().st_size) for path in out.glob("*/records.jsonl")}
 
     before = written()
     while written() == before and process.poll() is None:
@@ -51,7 +52,7 @@ def test_kills_at_random_moments(
     while hits.total() < kills:
         trained = bool(list(out.glob("*/trained.json")))
         phase = "probing" if trained or hits.total() % 3 == 2 else "training"
-        if killed(begin(command, **OFTEN), out, phase, rng.uniform(0, 0.6)):
+        if killed(begin(command, **OFTEN), out, phase, rng.uniform(0, 0.4)):
             hits["probing" if list(out.glob("*/trained.json")) else "training"] += 1
         else:
             assert outcome(out) == undisturbed

@@ -1,6 +1,8 @@
-"""What the terminal shows while something runs: a bar, or a line now and then."""
+"""What the terminal shows: a bar, or a line now and then, while something runs; what went wrong."""
 
+import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["clock", "console", "progress_bars"]
+__all__ = ["clock", "console", "progress_bars", "told"]
 
 SECONDS_BETWEEN_LINES = 20.0
 PLAIN_WIDTH = 110
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # torch's
 
 Advance = Callable[[str, int, int, str], None]  # what, done, total, note
 
@@ -65,3 +69,15 @@ def plain_lines(screen: "Console") -> Advance:
             screen.print(f"{what} {done}/{total}  {note}", highlight=False)
 
     return advance
+
+
+def told(error: Exception) -> str | None:
+    """What to say of an error that a user can cause; None of any other."""
+    if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
+        return str(error.format_message())
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        return f"out of memory ({error}): choose smaller sizes, or more micro_batches"
+    if isinstance(error, OSError) and error.filename:
+        advice = "; make room, and the same command goes on" if error.errno in FULL else ""
+        return f"{error.filename}: {error.strerror}{advice}"
+    return str(error) if isinstance(error, ValueError | OSError) else None

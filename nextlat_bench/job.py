@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from nextlat_bench.console import clock
+from nextlat_bench.console import clock, told
 from nextlat_bench.measure import (
     chosen_probes,
     known_identity,
@@ -236,8 +236,10 @@ def main(arguments: list[str]) -> int:
         finish(folder, how, listen=listen)
     except InUseError:
         return BUSY
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+    except Exception as error:
+        if (message := told(error)) is None:
+            raise
+        print(" ".join(message.split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

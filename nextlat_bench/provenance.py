@@ -33,7 +33,7 @@ def settle_provenance(
     if precision == "auto":
         precision = "bf16" if native else "fp32"
     if resumed:
-        begun = read_json(run_dir.provenance)
+        begun = read_json(run_dir.provenance, precision=str)
         if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
             raise RunDirError(
                 f"{run_dir.path} was begun in bf16, which {device} here lacks: "

@@ -16,6 +16,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from nextlat_bench.files import check_kinds
+
 __all__ = [
     "KINDS",
     "Kind",
@@ -239,6 +241,7 @@ def to_json(plugin: Any) -> dict[str, Any]:
 
 def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     """Inverse of `to_json`. An unknown name or parameter is a ValueError."""
+    check_kinds(value, kind.removesuffix("s"), name=str, parameters=dict)
     plugin = load(kind, value["name"])
     known = [f.name for f in fields(plugin)]
     for parameter in value["parameters"]:

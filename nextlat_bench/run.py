@@ -3,29 +3,31 @@
 import dataclasses
 import hashlib
 import json
-import math
 import types
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nextlat_bench import registry
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.files import check_kinds
+from nextlat_bench.tasks._core import (
+    LONGEST,
+    MOST_EXAMPLES,
+    Task,
+    check_count,
+    check_field,
+    check_number,
+    check_option,
+    is_number,
+)
 
-__all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training", "is_count", "is_number"]
+__all__ = ["SCALES", "DecoderConfig", "Run", "Scale", "Training", "check_run"]
 
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 SCHEMA = 1
+MOST_LAYERS = 1_000
+WIDEST = 100_000
 LATER_FIELDS = {"decay_power": 1.0}  # of Training, with their defaults
-
-
-def is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool:
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value) and least <= value <= most  # type: ignore[arg-type, operator]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +40,14 @@ class DecoderConfig:
     zero_init_residual: bool = False  # the paper: False; with Muon True learns faster
 
     def __post_init__(self) -> None:
-        check_field(self, "layers", is_count(self.layers), "a whole number of at least 1")
-        check_field(self, "heads", is_count(self.heads), "a whole number of at least 1")
-        divides = is_count(self.width) and self.width % (2 * self.heads) == 0
-        check_field(
-            self, "width", divides, f"a multiple of twice the number of heads ({self.heads})"
-        )
+        check_count(self, "layers", most=MOST_LAYERS)
+        check_count(self, "heads", most=WIDEST)
+        check_count(self, "width", most=WIDEST)
+        divides = self.width % (2 * self.heads) == 0
+        expected = f"a multiple of twice the number of heads ({self.heads})"
+        check_field(self, "width", divides, expected)
+        valid = isinstance(self.zero_init_residual, bool)
+        check_field(self, "zero_init_residual", valid, "True or False")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,24 +74,20 @@ class Training:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "examples", "micro_batches"):
-            check_field(self, name, is_count(getattr(self, name)), "a whole number of at least 1")
-        check_field(
-            self, "warmup_steps", is_count(self.warmup_steps, 0), "a whole number, 0 or more"
-        )
-        valid = self.row_length is None or is_count(self.row_length, 2)
-        check_field(self, "row_length", valid, "a whole number of at least 2, or none")
+        check_count(self, "steps")
+        check_count(self, "examples", most=MOST_EXAMPLES)
+        check_count(self, "micro_batches", most=self.examples)
+        check_count(self, "warmup_steps", 0)
+        check_count(self, "row_length", 2, LONGEST, optional=True)
         for name in ("learning_rate", "muon_learning_rate", "weight_decay", "decay_power"):
-            check_field(self, name, is_number(getattr(self, name)), "a finite number, 0 or more")
+            check_number(self, name)
         for name in ("decay_fraction", "final_fraction"):
-            check_field(self, name, is_number(getattr(self, name), most=1), "a number from 0 to 1")
+            check_number(self, name, most=1)
         valid = self.clip is None or (is_number(self.clip) and self.clip > 0)
         check_field(self, "clip", valid, "a positive number, or none")
         for name, kind in get_type_hints(Training).items():
             if get_origin(kind) is Literal:
-                options = get_args(kind)
-                expected = "one of " + ", ".join(options)
-                check_field(self, name, getattr(self, name) in options, expected)
+                check_option(self, name, get_args(kind))
 
     def rate(self, step: int) -> float:
         """The share of the learning rate used at a step, 0 for the first: linear up, flat, down."""
@@ -113,8 +113,14 @@ class Run:
     scale: Scale = "laptop"
 
     def __post_init__(self) -> None:
-        check_field(self, "seed", is_count(self.seed, 0), "a whole number, 0 or more")
-        check_field(self, "scale", self.scale in SCALES, "one of " + ", ".join(SCALES))
+        check_field(self, "task", isinstance(self.task, Task), "a task")
+        # asked so, because objectives import torch
+        check_field(self, "objective", hasattr(self.objective, "check_task"), "an objective")
+        for name, kind in {"decoder": DecoderConfig, "training": Training}.items():
+            valid = isinstance(getattr(self, name), kind)
+            check_field(self, name, valid, f"a {kind.__name__}")
+        check_count(self, "seed", 0)
+        check_option(self, "scale", SCALES)
         for plugin in (self.task, self.objective):
             registry.check_safe(plugin)
         self.objective.check_task(self.task)
@@ -147,11 +153,7 @@ class Run:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Run":
         """Inverse of `to_json`; loads torch, for the objective's sake."""
-        if value.get("schema") != SCHEMA:
-            raise ValueError(
-                f"run.json has schema {value.get('schema')!r}, this version reads {SCHEMA}: "
-                "use the nextlat-bench version that wrote it, or a newer one"
-            )
+        check_run(value)
         try:
             return cls(
                 task=registry.from_json("tasks", value["task"]),
@@ -161,8 +163,8 @@ class Run:
                 seed=value["seed"],
                 scale=value["scale"],
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"run.json lacks or does not know {error}") from error
+        except TypeError as error:  # an unknown or a missing field
+            raise ValueError(f"run.json: {error}") from None
 
     def override(self, settings: list[str]) -> "Run":
         """A changed copy: `training.steps=100`, `objective.horizon=2`, `task.radius=500`."""
@@ -181,6 +183,21 @@ class Run:
             value = parse(text.strip(), get_type_hints(type(owner))[name], path)
             run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **{name: value})})
         return run
+
+
+def check_run(value: Any) -> dict[str, Any]:
+    """What `to_json` makes, if it has the form; a ValueError says what is missing."""
+    schema = check_kinds(value, "run.json").get("schema")
+    if schema != SCHEMA:
+        raise ValueError(
+            f"run.json has schema {schema!r}, this version reads {SCHEMA}: "
+            "use the nextlat-bench version that wrote it, or a newer one"
+        )
+    parts = dict.fromkeys(("task", "objective", "decoder", "training"), dict)
+    check_kinds(value, "run.json", **parts, seed=int, scale=str)
+    for part in ("task", "objective"):
+        check_kinds(value[part], f"run.json, {part}", name=str, parameters=dict)
+    return value  # type: ignore[no-any-return]
 
 
 def without_later(training: dict[str, Any]) -> dict[str, Any]:

@@ -13,16 +13,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nextlat_bench.run import Run
+from nextlat_bench.files import atomic_write, check_kinds, parse_json, read_bytes
+from nextlat_bench.run import Run, check_run
 
 __all__ = ["InUseError", "RunDir", "RunDirError", "atomic_write"]
 
+CHECKPOINT_SCHEMA = 1
 KEPT_CHECKPOINTS = 2
+
+T = TypeVar("T")
 
 
 class RunDirError(ValueError):
@@ -33,29 +37,14 @@ class InUseError(RunDirError):
     """Another process works in the folder."""
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """All of it or nothing: a temporary file in the same folder, synced and renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def read_json(path: Path, **kinds: type) -> dict[str, Any]:
+    """The object in a file, with entries of these kinds."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return check_kinds(parse_json(read_bytes(path)), path.name, **kinds)
+    except (FileNotFoundError, NotADirectoryError):
         raise RunDirError(f"{path} does not exist: is {path.parent} a run folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RunDirError(f"{path} is damaged ({error}): delete its folder and run again") from None
-    if not isinstance(value, dict):
-        raise RunDirError(f"{path} is damaged (no object): delete its folder and run again")
-    return value
 
 
 def to_bytes(value: dict[str, Any]) -> bytes:
@@ -85,12 +74,24 @@ class RunDir:
         if not folder.run_json.exists():
             atomic_write(folder.run_json, content)
         elif read_json(folder.run_json) != json.loads(content):
+            folder.run()  # says what is wrong, if it is no run of this version
             raise RunDirError(f"{folder.run_json} describes another run: use another --out")
         return folder
 
     def run(self) -> Run:
         """The run that this folder holds."""
-        return Run.from_json(read_json(self.run_json))
+        return self._read_run(Run.from_json)
+
+    def run_facts(self) -> dict[str, Any]:
+        """The run as run.json has it; loads no torch."""
+        return self._read_run(check_run)
+
+    def _read_run(self, read: Callable[[dict[str, Any]], T]) -> T:
+        content = read_json(self.run_json)
+        try:
+            return read(content)
+        except ValueError as error:
+            raise RunDirError(f"{self.path}: {error}") from None
 
     @property
     def is_trained(self) -> bool:
@@ -102,14 +103,22 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Two processes never work in one run folder. The lock dies with its process."""
+        """Two processes never work in one run folder. The lock dies with its process.
+
+        What a killed process was writing is removed.
+        """
         import fcntl
 
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise InUseError(f"{self.path} is in use by another process") from None
+            for left in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif not left.name.startswith(".run.json."):  # which is written without the lock
+                    left.unlink()
             yield
 
     # -- checkpoints ------------------------------------------------------------------------
@@ -121,7 +130,8 @@ class RunDir:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        files = files | {"manifest.json": to_bytes({"step": step, "sha256": digests})}
+        manifest = {"schema": CHECKPOINT_SCHEMA, "step": step, "sha256": digests}
+        files = files | {"manifest.json": to_bytes(manifest)}
         for name, content in files.items():
             atomic_write(temporary / name, content)
         target = self.checkpoints / f"{step:08d}"
@@ -155,10 +165,18 @@ class RunDir:
         )
         advice = f"restore it, or delete {others}"
         try:
-            manifest = read_json(newest / "manifest.json")
-            files = {name: (newest / name).read_bytes() for name in manifest["sha256"]}
-        except (OSError, RunDirError, KeyError, TypeError):
+            manifest = read_json(newest / "manifest.json", step=int, sha256=dict)
+            schema = manifest.get("schema", CHECKPOINT_SCHEMA)  # the first ones had none
+            names = manifest["sha256"] if schema == CHECKPOINT_SCHEMA else ()
+            # no name leads out of the folder
+            files = {name: read_bytes(newest / Path(name).name) for name in names}
+        except (OSError, ValueError):
             raise RunDirError(f"checkpoint {newest} is incomplete: {advice}") from None
+        if schema != CHECKPOINT_SCHEMA:
+            raise RunDirError(
+                f"checkpoint {newest} has schema {schema!r}, this version reads "
+                f"{CHECKPOINT_SCHEMA}: go on with the nextlat-bench version that wrote it"
+            )
         for name, content in files.items():
             if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
                 raise RunDirError(f"checkpoint {newest / name} is damaged: {advice}")
@@ -171,10 +189,10 @@ class RunDir:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in read_bytes(self.metrics).splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                rows.append(check_kinds(parse_json(line), "row", step=int))
+            except ValueError:
                 break
         return rows
 
@@ -198,7 +216,7 @@ class RunDir:
             raise RunDirError(
                 f"{self.path} holds no trained model: run the same command again to finish it"
             )
-        content = self.model.read_bytes()
+        content = read_bytes(self.model)
         if hashlib.sha256(content).hexdigest() != read_json(self.trained).get("model_sha256"):
             raise RunDirError(f"{self.model} is damaged: delete {self.path} and run again")
         return content

@@ -34,7 +34,7 @@ def settings(parameters: dict[str, Any]) -> str:
 
 def run_view(folder: RunDir) -> "Table":
     """Everything about a run folder but its measurements."""
-    run = read_json(folder.run_json)
+    run = folder.run_facts()
     facts = {
         "task": f"{run['task']['name']}: {settings(run['task']['parameters'])}",
         "objective": f"{run['objective']['name']}: {settings(run['objective']['parameters'])}",
@@ -44,10 +44,11 @@ def run_view(folder: RunDir) -> "Table":
         "scale": run["scale"],
     }
     if folder.provenance.exists():
-        made = read_json(folder.provenance)
+        kinds = {"device": str, "threads": int, "precision": str, "versions": dict, "python": str}
+        made = read_json(folder.provenance, **kinds)
         facts["made on"] = f"{made['device']}, {made['threads']} threads, {made['precision']}"
         facts["made with"] = settings(made["versions"]) + f", python {made['python']}"
-        facts["commit"] = str(made["commit"])
+        facts["commit"] = str(made.get("commit"))
     rows = folder.metric_rows()
     if rows:
         facts["last logged"] = settings(

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Protocol
 
-from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock
+from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock, told
 from nextlat_bench.job import BUSY, How, Tick
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
@@ -181,7 +181,7 @@ class Sweep:
                 self.queue.append(cell)
             self.stopped.wait(SECONDS_BETWEEN_LOOKS)
         except (JobError, ValueError, OSError) as error:
-            cell.state, cell.why = "failed", " ".join(str(error).split())
+            cell.state, cell.why = "failed", " ".join((told(error) or str(error)).split())
 
     # -- what is seen of it -----------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import Decoder, count_parameters
+from nextlat_bench.files import named
 from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
@@ -281,7 +282,7 @@ class Log:
             "rate": rate,
             "tokens_per_second": round(tokens_per_second),
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with named(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 

@@ -14,7 +14,7 @@ from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import MAX_ROWS, end_of, share_measurement, top1
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import IntArray, Task, check_field, is_int
+from nextlat_bench.tasks._core import IntArray, Task, check_count, check_field
 
 __all__ = ["Accuracy"]
 
@@ -53,8 +53,7 @@ class Accuracy(Probe):
     misses: ClassVar[tuple[str, ...]] = ("window", "drifting")
 
     def __post_init__(self) -> None:
-        valid = is_int(self.num_trials) and self.num_trials > 0
-        check_field(self, "num_trials", valid, "a positive integer")
+        check_count(self, "num_trials")
         check_field(self, "sampled", isinstance(self.sampled, bool), "True or False")
 
     def measure(

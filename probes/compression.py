@@ -21,7 +21,14 @@ from nextlat_bench.probes._sampling import (
     world_of,
 )
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import BoolArray, Task, check_field
+from nextlat_bench.tasks._core import (
+    BoolArray,
+    Task,
+    check_count,
+    check_field,
+    check_option,
+    is_number,
+)
 
 __all__ = ["Compression", "Protocol"]
 
@@ -62,11 +69,11 @@ class Compression(Probe):
     )
 
     def __post_init__(self) -> None:
-        check_field(self, "num_states", self.num_states > 0, "a positive number")
-        check_field(self, "num_continuations", self.num_continuations > 0, "a positive number")
-        check_field(self, "epsilon", 0 < self.epsilon < 1, "a probability between 0 and 1")
-        protocols = get_args(Protocol)
-        check_field(self, "protocol", self.protocol in protocols, " or ".join(protocols))
+        check_count(self, "num_states")
+        check_count(self, "num_continuations")
+        valid = is_number(self.epsilon) and 0 < self.epsilon < 1
+        check_field(self, "epsilon", valid, "a probability between 0 and 1")
+        check_option(self, "protocol", get_args(Protocol))
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

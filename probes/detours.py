@@ -20,7 +20,15 @@ from nextlat_bench.probes._sampling import (
     world_of,
 )
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_field
+from nextlat_bench.tasks._core import (
+    BoolArray,
+    IntArray,
+    Task,
+    World,
+    check_count,
+    check_each,
+    is_number,
+)
 
 __all__ = ["Detours", "Replacement", "drive", "feasible_turns"]
 
@@ -113,14 +121,10 @@ class Detours(Probe):
     misses: ClassVar[tuple[str, ...]] = ("noisy_state",)
 
     def __post_init__(self) -> None:
-        for name in ("probabilities", "replacements"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_field(self, "num_trials", self.num_trials > 0, "a positive number")
-        shares = all(0 <= p <= 1 for p in self.probabilities)
-        check_field(self, "probabilities", shares, "probabilities between 0 and 1")
+        check_count(self, "num_trials")
         known = get_args(Replacement)
-        kinds = set(self.replacements) <= set(known)
-        check_field(self, "replacements", kinds, f"some of {', '.join(known)}")
+        check_each(self, "probabilities", lambda p: is_number(p, 1), "probabilities from 0 to 1")
+        check_each(self, "replacements", known.__contains__, f"some of {', '.join(known)}")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -25,7 +25,16 @@ from nextlat_bench.probes._sampling import (
     world_of,
 )
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World, check_field
+from nextlat_bench.tasks._core import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Task,
+    World,
+    check_count,
+    check_field,
+    is_number,
+)
 
 __all__ = ["Distinction", "true_boundary", "truly_distinguishes"]
 
@@ -109,8 +118,9 @@ class Distinction(Probe):
 
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_continuations", "max_length", "max_boundary"):
-            check_field(self, name, getattr(self, name) > 0, "a positive number")
-        check_field(self, "epsilon", 0 < self.epsilon < 1, "a probability between 0 and 1")
+            check_count(self, name)
+        valid = is_number(self.epsilon) and 0 < self.epsilon < 1
+        check_field(self, "epsilon", valid, "a probability between 0 and 1")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

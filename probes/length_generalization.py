@@ -16,7 +16,18 @@ from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import MAX_ROWS, share_measurement, skipped, top1
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import LatentDynamics, Subject
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, check_field, is_int
+from nextlat_bench.tasks._core import (
+    LONGEST,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Task,
+    check_count,
+    check_each,
+    check_field,
+    is_int,
+    is_number,
+)
 
 __all__ = ["LengthGeneralization", "reach", "recurrent_top1"]
 
@@ -82,13 +93,11 @@ class LengthGeneralization(Probe):
     misses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        for name in ("num_words", "multiple"):
-            value = getattr(self, name)
-            check_field(self, name, is_int(value) and value > 0, "a positive integer")
-        object.__setattr__(self, "far", tuple(self.far))  # a list, where it comes from JSON
-        valid = all(is_int(length) and length > 0 for length in self.far)
-        check_field(self, "far", valid, "positive integers")
-        check_field(self, "threshold", 0 < self.threshold <= 1, "a share above 0")
+        check_count(self, "num_words")
+        check_count(self, "multiple", most=LONGEST)
+        check_each(self, "far", lambda n: is_int(n) and 0 < n <= LONGEST, "positive integers")
+        valid = is_number(self.threshold, 1) and self.threshold > 0
+        check_field(self, "threshold", valid, "a share above 0")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -20,7 +20,15 @@ from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import end_of, share_measurement, skipped
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, check_field
+from nextlat_bench.tasks._core import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Task,
+    check_count,
+    check_field,
+    is_number,
+)
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap, direction_of
 
 __all__ = ["HALF_MILE", "MapReconstruction", "Reconstruction", "draw", "reconstruct"]
@@ -185,10 +193,11 @@ class MapReconstruction(Probe):
     max_length: float = HALF_MILE
 
     def __post_init__(self) -> None:
-        check_field(self, "num_trials", self.num_trials >= 1, "a positive number")
-        check_field(self, "temperature", 0 <= self.temperature < np.inf, "0 (greedy) or above")
-        check_field(self, "max_degree", self.max_degree >= 1, "a positive number")
-        check_field(self, "max_length", self.max_length > 0, "metres above 0")
+        check_count(self, "num_trials")
+        check_field(self, "temperature", is_number(self.temperature), "0 (greedy) or above")
+        check_count(self, "max_degree")
+        valid = is_number(self.max_length) and self.max_length > 0
+        check_field(self, "max_length", valid, "metres above 0")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

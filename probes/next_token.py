@@ -13,7 +13,7 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import is_legal, replay, share_measurement, top1, world_of
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_field
+from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_count
 
 __all__ = ["NextToken", "legal_top1"]
 
@@ -63,7 +63,7 @@ class NextToken(Probe):
     )
 
     def __post_init__(self) -> None:
-        check_field(self, "num_sequences", self.num_sequences > 0, "a positive number")
+        check_count(self, "num_sequences")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

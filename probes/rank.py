@@ -15,7 +15,7 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.subject import LatentDynamics, Subject
-from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_field
+from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_count, check_option
 
 __all__ = ["Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
 
@@ -120,9 +120,8 @@ class Rank(Probe):
     positions: Positions = "all"
 
     def __post_init__(self) -> None:
-        check_field(self, "num_positions", self.num_positions >= 1, "a positive number")
-        options = get_args(Positions)
-        check_field(self, "positions", self.positions in options, f"one of {', '.join(options)}")
+        check_count(self, "num_positions")
+        check_option(self, "positions", get_args(Positions))
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

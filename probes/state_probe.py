@@ -22,7 +22,9 @@ from nextlat_bench.tasks._core import (
     IntArray,
     Task,
     World,
+    check_count,
     check_field,
+    is_number,
 )
 
 __all__ = ["StateProbe", "linear_predictions", "state_labels"]
@@ -88,8 +90,9 @@ class StateProbe(Probe):
     test_share: float = 0.25
 
     def __post_init__(self) -> None:
-        check_field(self, "num_sequences", self.num_sequences >= 2, "at least 2")
-        check_field(self, "test_share", 0 < self.test_share < 1, "a share above 0 and below 1")
+        check_count(self, "num_sequences", 2)
+        valid = is_number(self.test_share) and 0 < self.test_share < 1
+        check_field(self, "test_share", valid, "a share above 0 and below 1")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

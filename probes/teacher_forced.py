@@ -14,7 +14,7 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import share_measurement, top1
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import Task, check_field, is_int
+from nextlat_bench.tasks._core import LONGEST, Task, check_count
 
 __all__ = ["TeacherForced"]
 
@@ -57,10 +57,8 @@ class TeacherForced(Probe):
     )
 
     def __post_init__(self) -> None:
-        for name, least in {"num_sequences": 1, "max_positions": 0}.items():
-            value = getattr(self, name)
-            valid = is_int(value) and value >= least
-            check_field(self, name, valid, f"an integer of at least {least}")
+        check_count(self, "num_sequences")
+        check_count(self, "max_positions", 0, LONGEST)
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -20,7 +20,7 @@ from nextlat_bench.probes._sampling import (
     world_of,
 )
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import Task, check_field
+from nextlat_bench.tasks._core import Task, check_count
 
 __all__ = ["Trajectories"]
 
@@ -55,7 +55,7 @@ class Trajectories(Probe):
     misses: ClassVar[tuple[str, ...]] = ("noisy_state",)
 
     def __post_init__(self) -> None:
-        check_field(self, "num_trials", self.num_trials > 0, "a positive number")
+        check_count(self, "num_trials")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

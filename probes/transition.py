@@ -15,7 +15,15 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.report.statistics import normal_interval
 from nextlat_bench.subject import LatentDynamics, Subject
-from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, IntArray, Task, check_field
+from nextlat_bench.tasks._core import (
+    LONGEST,
+    Batch,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Task,
+    check_count,
+)
 
 __all__ = ["Transition", "distance_ratio", "kl_divergence", "rollouts"]
 
@@ -93,8 +101,8 @@ class Transition(Probe):
     steps: int = 4
 
     def __post_init__(self) -> None:
-        check_field(self, "num_sequences", self.num_sequences >= 2, "at least 2")
-        check_field(self, "steps", self.steps >= 1, "a positive number")
+        check_count(self, "num_sequences", 2)
+        check_count(self, "steps", most=LONGEST)
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -3,7 +3,10 @@
 NumPy only. Every array method works on n examples or n states at once.
 """
 
+import math
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -22,9 +25,14 @@ __all__ = [
     "Vocabulary",
     "World",
     "block_rng",
+    "check_count",
+    "check_each",
     "check_field",
+    "check_number",
+    "check_option",
     "check_range",
     "is_int",
+    "is_number",
 ]
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -32,26 +40,72 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+MOST = 2**32 - 1  # of anything counted
+MOST_EXAMPLES = 10**7  # asked for at once, or kept as a training set: gigabytes beyond it
+LONGEST = 100_000  # tokens of a sequence, nodes of a graph
+SHOWN = 80  # characters of a wrong value
 
 
 def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
     """Raises a ValueError that names the field, its value and what was expected."""
     if not valid:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}")
+        value = " ".join(repr(getattr(owner, name)).split())
+        shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
+        raise ValueError(f"{type(owner).__name__}.{name} = {shown}: expected {expected}")
+
+
+def check_count(
+    owner: object, name: str, least: int = 1, most: int = MOST, *, optional: bool = False
+) -> None:
+    """The field must be a whole number from least to most, or None if optional; NumPy's become
+    Python's."""
+    value = getattr(owner, name)
+    if value is None and optional:
+        return
+    largest = "2**32 - 1" if most == MOST else most
+    expected = f"a whole number from {least} to {largest}" + ", or None" * optional
+    check_field(owner, name, is_int(value) and least <= value <= most, expected)
+    object.__setattr__(owner, name, int(value))
+
+
+def check_number(owner: object, name: str, most: float = math.inf) -> None:
+    """The field must be a finite number from 0 to most."""
+    expected = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
+    check_field(owner, name, is_number(getattr(owner, name), most), expected)
+
+
+def check_option(owner: object, name: str, options: Iterable[str]) -> None:
+    """The field must be one of some strings."""
+    value, options = getattr(owner, name), tuple(options)
+    valid = isinstance(value, str) and value in options
+    check_field(owner, name, valid, f"one of {', '.join(options)}")
+
+
+def check_each(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
+    """The field must be a tuple, or a list as in JSON, whose items are all valid."""
+    value = getattr(owner, name)
+    fits = isinstance(value, list | tuple) and all(valid(item) for item in value)
+    check_field(owner, name, fits, expected)
+    object.__setattr__(owner, name, tuple(value))
 
 
 def is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def is_number(value: object, most: float = math.inf) -> bool:
+    """A finite number from 0 to most; an integer beyond all floats is none."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
+
+
 def check_range(split: Split, start: int, n: int) -> None:
     """Raises a ValueError unless start..start+n can be examples of a split."""
     if split not in SPLITS:
         raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
-    for name, value in (("start", start), ("n", n)):
-        if not is_int(value) or value < 0:
-            raise ValueError(f"{name} = {value!r}: expected an integer >= 0")
+    for name, value, most in (("start", start, 2**53), ("n", n, MOST_EXAMPLES)):
+        if not is_int(value) or not 0 <= value <= most:
+            raise ValueError(f"{name} = {value!r}: expected an integer from 0 to {most}")
 
 
 def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:

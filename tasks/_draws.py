@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nextlat_bench.tasks._core import (
+    MOST_EXAMPLES,
     SPLITS,
     IntArray,
     Split,
     Task,
+    check_count,
     check_field,
     check_range,
-    is_int,
+    is_number,
 )
 
 __all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "split_by_hash", "splitmix64"]
@@ -103,9 +105,8 @@ class DrawnTask(Task):
     heldout: float
 
     def check_splits(self) -> None:
-        valid = self.num_train is None or (is_int(self.num_train) and self.num_train >= 1)
-        check_field(self, "num_train", valid, "an integer of at least 1, or None")
-        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
+        check_count(self, "num_train", most=MOST_EXAMPLES, optional=True)
+        share = is_number(self.heldout) and 0 < self.heldout < 0.5
         check_field(self, "heldout", share, "a share above 0 and below 0.5")
 
     @abstractmethod

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ DRIVABLE = {
     ),
     *("unclassified", "residential", "living_street", "road"),
 }
+GRAPHML, OSM_XML = "GraphML that osmnx wrote", "OSM XML"
 NO_NETWORK = "no network: use --streets heliopolis or a GraphML file"
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -112,6 +114,8 @@ def _read_file(path: Path) -> Edges:
             raise ValueError(f"{path}: no such file")
         if suffix not in SUFFIXES:
             raise ValueError(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}")
+        if not path.is_file():
+            raise ValueError(f"{path}: is no regular file")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path}: larger than {MAX_BYTES // 10**6} MB; cut out an area")
         data = path.read_bytes()
@@ -119,7 +123,6 @@ def _read_file(path: Path) -> Edges:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     if suffix == ".csv":
         return _read_csv(path, data)
-    _refuse_unsafe_xml(path, data)
     parse = _parse_graphml if suffix == ".graphml" else _parse_osm_xml
     key = hashlib.sha256(suffix.encode() + data).hexdigest()
     return _cached_edges(str(path), key, lambda: parse(path, data))
@@ -178,28 +181,45 @@ def _read_csv(path: Path, data: bytes) -> Edges:
     )
 
 
-def _refuse_unsafe_xml(path: Path, data: bytes) -> None:
-    """Neither kind of map declares entities; those that do may expand to gigabytes."""
-    encoding = re.search(rb"<\?xml[^>]*encoding\s*=\s*[\"']([^\"']*)", data[:1000])
-    if b"\0" in data or (encoding and encoding[1].lower() not in (b"utf-8", b"us-ascii", b"ascii")):
-        raise ValueError(f"{path}: not UTF-8 text")
-    for declaration in (b"<!DOCTYPE", b"<!ENTITY"):
-        if declaration in data:
-            raise ValueError(f"{path}: {declaration.decode()} is refused in a map; remove it")
+def _check_xml(path: Path, data: bytes, kind: str) -> None:
+    """Neither kind of map declares entities, which may expand to gigabytes or read other files.
+
+    In one piece and by expat alone: the readers of maps take minutes over some kinds of junk.
+    """
+    parser = expat.ParserCreate("utf-8")
+
+    def refuse_entities(*_: object) -> None:
+        raise ValueError(f"{path}: <!DOCTYPE is refused in a map; remove it")
+
+    def check_encoding(version: str, encoding: str | None, standalone: int) -> None:
+        if encoding and encoding.lower() not in ("utf-8", "us-ascii", "ascii"):
+            raise ValueError(f"{path}: not UTF-8 text, but {encoding}")
+
+    parser.StartDoctypeDeclHandler = refuse_entities
+    parser.XmlDeclHandler = check_encoding
+    try:
+        data.decode("utf-8")
+        parser.Parse(data, True)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
+    except expat.ExpatError as error:
+        raise _malformed(path, kind, error) from None
 
 
 def _parse_graphml(path: Path, data: bytes) -> Edges:
+    _check_xml(path, data, GRAPHML)
     import osmnx
 
     try:
         graph = osmnx.load_graphml(graphml_str=data.decode("utf-8"))
     except Exception as error:  # networkx and osmnx raise anything on what they do not expect
-        raise _malformed(path, "GraphML that osmnx wrote", error) from None
+        raise _malformed(path, GRAPHML, error) from None
     return read_graph(str(path), graph)
 
 
 def _parse_osm_xml(path: Path, data: bytes) -> Edges:
     """osmnx.graph_from_xml knows no network type: filter by `highway`, and only then simplify."""
+    _check_xml(path, data, OSM_XML)
     import networkx
     import osmnx
 
@@ -211,7 +231,7 @@ def _parse_osm_xml(path: Path, data: bytes) -> Edges:
         if graph.number_of_edges() > 0:
             graph = osmnx.simplify_graph(graph)
     except Exception as error:  # as above
-        raise _malformed(path, "OSM XML", error) from None
+        raise _malformed(path, OSM_XML, error) from None
     return read_graph(str(path), graph)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, check_field
 from nextlat_bench.tasks._street_files import (
     DIRECTIONS,
     IN_MEMORY,
@@ -69,7 +69,18 @@ class StreetMap:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.neighbour) < 2:
+        check_field(self, "source", isinstance(self.source, str), "a text")
+        n = len(self.neighbour) if isinstance(self.neighbour, np.ndarray) else 0
+        tables = {"neighbour": (n, 8), "length": (n, 8), "node_ids": (n,)}
+        coordinates = {} if self.longitude is None else {"longitude": (n,), "latitude": (n,)}
+        for name, shape in (tables | coordinates).items():
+            column, kinds = getattr(self, name), {"neighbour": "i", "node_ids": "iU"}.get(name, "f")
+            valid = isinstance(column, np.ndarray) and column.shape == shape
+            valid = valid and column.dtype.kind in kinds
+            check_field(self, name, valid, f"an array of shape {shape}, dtype {' or '.join(kinds)}")
+        inside = bool(((self.neighbour >= -1) & (self.neighbour < n)).all())
+        check_field(self, "neighbour", inside, f"integers from -1 to {n - 1}")
+        if n < 2:
             raise ValueError(
                 f"{self.source}: the map falls apart: its largest strongly connected part has "
                 f"{len(self.neighbour)} intersection(s); use a larger area"

@@ -26,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.tasks._core import (
+    LONGEST,
     SPLITS,
     Batch,
     BoolArray,
@@ -33,7 +34,9 @@ from nextlat_bench.tasks._core import (
     Split,
     Vocabulary,
     block_rng,
+    check_count,
     check_field,
+    check_option,
     is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
@@ -67,12 +70,11 @@ class A5(DrawnTask):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_field(self, "group", self.group in GROUPS, f"one of {', '.join(GROUPS)}")
-        for name, least in {"length": 1, "test_length": 1, "growth": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            valid = is_int(value) and least <= value < 2**32
-            check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
-            object.__setattr__(self, name, int(value))
+        check_option(self, "group", GROUPS)
+        check_count(self, "length", most=LONGEST)
+        check_count(self, "test_length", most=LONGEST)
+        check_count(self, "growth", 0)
+        check_count(self, "seed", 0)
         fits = self.test_length >= self.length
         check_field(self, "test_length", fits, f"at least length = {self.length}")
         self.check_splits()

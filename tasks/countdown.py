@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextlat_bench.tasks._core import (
+    MOST,
     SPLITS,
     Batch,
     BoolArray,
@@ -34,8 +35,7 @@ from nextlat_bench.tasks._core import (
     Split,
     Vocabulary,
     block_rng,
-    check_field,
-    is_int,
+    check_count,
 )
 from nextlat_bench.tasks._countdown_notation import Notation
 from nextlat_bench.tasks._countdown_solver import (
@@ -97,17 +97,11 @@ class Countdown(DrawnTask):
             "min_target": (0, self.largest),
             "max_target": (self.min_target, self.largest),
             "num_pauses": (0, 1000),
-            "seed": (0, 2**32 - 1),
+            "seed": (0, MOST),
         }
         for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            valid = is_int(value) and least <= value <= most
-            check_field(self, name, valid, f"an integer from {least} to {most}")
-            object.__setattr__(self, name, int(value))
-        held, most = self.num_heldout_targets, self.max_target - self.min_target
-        valid = is_int(held) and 0 <= held <= most
-        check_field(self, "num_heldout_targets", valid, f"an integer from 0 to {most}")
-        object.__setattr__(self, "num_heldout_targets", int(held))
+            check_count(self, name, least, most)
+        check_count(self, "num_heldout_targets", 0, self.max_target - self.min_target)
         self.check_splits()
 
     @cached_property

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from nextlat_bench.tasks._core import (
+    LONGEST,
     SPLITS,
     Batch,
     BoolArray,
@@ -38,7 +39,9 @@ from nextlat_bench.tasks._core import (
     Vocabulary,
     World,
     block_rng,
+    check_count,
     check_field,
+    check_option,
     is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
@@ -74,16 +77,13 @@ class PathStar(DrawnTask):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"degree": 1, "length": 2, "num_nodes": 2, "seed": 0}.items():
-            value = getattr(self, name)
-            valid = is_int(value) and least <= value < 2**32
-            check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
-            object.__setattr__(self, name, int(value))
+        for name, least in {"degree": 1, "length": 2, "num_nodes": 2}.items():
+            check_count(self, name, least, LONGEST)
+        check_count(self, "seed", 0)
         needed = 1 + self.num_edges
         expected = f"at least 1 + degree * (length - 1) = {needed}, a number for each node"
         check_field(self, "num_nodes", self.num_nodes >= needed, expected)
-        known = self.variant in get_args(Variant)
-        check_field(self, "variant", known, f"one of {', '.join(get_args(Variant))}")
+        check_option(self, "variant", get_args(Variant))
         self.check_splits()
 
     @property

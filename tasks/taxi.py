@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from nextlat_bench.tasks._core import (
+    LONGEST,
     SPLITS,
     Batch,
     BoolArray,
@@ -35,9 +36,12 @@ from nextlat_bench.tasks._core import (
     Vocabulary,
     World,
     block_rng,
+    check_count,
     check_field,
+    check_option,
     check_range,
     is_int,
+    is_number,
 )
 from nextlat_bench.tasks._draws import fill, split_by_hash
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
@@ -75,22 +79,17 @@ class Taxi(Task):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = {"min_nodes": 2, "max_nodes": 2, "max_path": 2, "max_new": 1, "seed": 0}
-        for name, least in counts.items():
-            value = getattr(self, name)
-            valid = is_int(value) and least <= value < 2**32
-            check_field(self, name, valid, f"an integer from {least} to 2**32 - 1")
-            object.__setattr__(self, name, int(value))
+        for name, least in {"min_nodes": 2, "max_nodes": 2, "max_path": 2, "max_new": 1}.items():
+            check_count(self, name, least, LONGEST)
+        check_count(self, "seed", 0)
         fits = self.max_nodes >= self.min_nodes
         check_field(self, "max_nodes", fits, f"at least min_nodes = {self.min_nodes}")
-        share = isinstance(self.heldout, float) and 0 < self.heldout < 0.5
+        share = is_number(self.heldout) and 0 < self.heldout < 0.5
         check_field(self, "heldout", share, "a share above 0 and below 0.5")
         object.__setattr__(self, "heldout", float(self.heldout))
-        known = self.generator in get_args(Generator)
-        check_field(self, "generator", known, f"one of {', '.join(get_args(Generator))}")
+        check_option(self, "generator", get_args(Generator))
         if self.radius is not None:
-            is_number = is_int(self.radius) or isinstance(self.radius, float)
-            metres = is_number and 0 < self.radius < np.inf
+            metres = is_number(self.radius) and self.radius > 0
             check_field(self, "radius", metres, "metres above 0, or None")
             object.__setattr__(self, "radius", float(self.radius))
         if not isinstance(self.streets, StreetMap):

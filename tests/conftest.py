@@ -30,6 +30,26 @@ def streets_of(neighbour: np.ndarray) -> Streets:
     ]
 
 
+TABLES = pytest.StashKey[dict[str, list[tuple[object, ...]]]]()
+
+
+@pytest.fixture(scope="session")
+def tables(pytestconfig: pytest.Config) -> dict[str, list[tuple[object, ...]]]:
+    """Title -> rows, the heading first: printed when all tests are over."""
+    return pytestconfig.stash.setdefault(TABLES, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for title, rows in config.stash.get(TABLES, {}).items():
+        terminalreporter.section(title)
+        widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (str(cell).ljust(w) for cell, w in zip(row, widths, strict=True))
+            terminalreporter.write_line("  ".join(cells).rstrip())
+
+
 @pytest.fixture(autouse=True, scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or writes the cache of whoever runs it."""

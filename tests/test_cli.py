@@ -202,54 +202,6 @@ def test_plan() -> None:
         assert word in done.stdout
 
 
-REFUSED = {
-    "unknown task": (["run", "taxy"], "did you mean 'taxi'"),
-    "unknown objective": (["run", "taxi", "--objective", "next_lat"], "did you mean 'nextlat'"),
-    "unknown scale": (["run", "taxi", "--scale", "huge"], "no scale named 'huge'"),
-    "no such device": (["run", "taxi", "--device", "tpu"], "--device tpu: this machine has"),
-    "no task": (["run"], "Missing argument 'TASK'"),
-    "unknown option": (["run", "taxi", "--sead", "1"], "--sead"),
-    "unknown verb": (["trian", "taxi"], "trian"),
-    "negative seed": (["run", "taxi", "--seed", "-1"], "'--seed'"),
-    "unknown field": (["run", "taxi", "--set", "training.step=1"], "did you mean 'steps'"),
-    "bad value": (["run", "taxi", "--set", "training.steps=x"], "expected int"),
-    "no such map": (["run", "taxi", "--streets", "nowhere.graphml"], "nowhere.graphml"),
-    "no such run": (["show", "nowhere"], "nowhere"),
-    "nothing to probe": (["probe"], "expected RUN_DIR, SUBJECT or --model PATH"),
-    "no such subject": (["probe", "nowhere"], "neither a run folder nor a known subject"),
-    "streets of a star": (["run", "path_star", "--streets", "x"], "--streets is not for path_star"),
-    "a star of streets": (["run", "taxi", "--graph", "2x5"], "--graph is not for taxi"),
-    "bad graph": (["run", "path_star", "--graph", "two"], "graph = 'two': expected DEGREExLENGTH"),
-    "too few ids": (["run", "path_star", "--set", "task.num_nodes=8"], "PathStar.num_nodes = 8"),
-    "too many inputs": (["sample", "countdown", "--set", "task.num_inputs=9"], "num_inputs = 9"),
-    "no such group": (["run", "a5", "--set", "task.group=A6"], "A5.group = 'A6': expected one of"),
-    "no end": (["run", "a5", "--objective", "bst"], "bst needs sequences that close with an end"),
-    "no tagger of that name": (["probe", "clever_hans", "--task", "a5"], "no subject named"),
-    "unknown probe": (["probe", "RUN", "compresion"], "did you mean 'compression'"),
-    "unknown table": (["report", "texi"], "taxi"),
-    "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
-    "no such records": (["report", "--records", "nowhere"], "nowhere"),
-    "unknown split": (["sample", "taxi", "--split", "dev"], "dev"),
-    "bad suffix": (["sample", "taxi", "--out", "x.csv"], ".npz or .jsonl"),
-    "unknown list": (["list", "worlds"], "no list named 'worlds'"),
-    "tiny radius": (["run", "taxi", "--set", "task.radius=1"], "within 1 m of its centre"),
-    "unwritable": (["run", "taxi", "--scale", "smoke", "--out", "/dev/null/x"], "/dev/null"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_errors_are_one_line_and_exit_code_2(name: str, runs: Path, tmp_path: Path) -> None:
-    arguments, message = REFUSED[name]
-    arguments = [str(run_dir(runs)) if a == "RUN" else a for a in arguments]
-    done = call(*arguments, cwd=tmp_path, NO_COLOR="1")
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("nextlat-bench: ")
-    assert done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir()), "nothing may be left behind by a refusal"
-
-
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     import signal
 

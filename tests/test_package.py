@@ -18,7 +18,7 @@ FOLDERS |= {"probes": "nextlat_bench.probes", "results": "nextlat_bench.results"
 
 # A module may import its own layer and those above it in this list.
 LAYERS = [
-    {"registry", "tasks", "run", "run_dir", "console", "__init__"},
+    {"files", "registry", "tasks", "run", "run_dir", "console", "__init__"},
     {
         "adapters",
         "decoder",
@@ -98,7 +98,8 @@ def test_report_imports_neither_torch_nor_tasks() -> None:
     for name, path in modules().items():
         if name.startswith("nextlat_bench.report"):
             bad = [m for m in imports(path) if not m.startswith("nextlat_bench.re")]
-            assert not [m for m in bad if m != "nextlat_bench"], f"{name}: {bad}"
+            light = {"nextlat_bench", "nextlat_bench.files"}
+            assert not set(bad) - light, f"{name}: {bad}"
 
 
 def test_modules_stay_short() -> None:

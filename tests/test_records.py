@@ -113,7 +113,7 @@ def test_a_rename_that_fails_leaves_the_old_file(
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(rows_module.os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(PermissionError):
         write(path, seeds(0.1, 0.2))
     assert path.read_bytes() == before

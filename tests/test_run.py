@@ -47,7 +47,7 @@ def test_id_is_by_content(run: Run) -> None:
         ("training.step=3", "did you mean 'steps'"),
         ("trainig.steps=3", "did you mean 'training'"),
         ("training.steps=many", "training.steps=many: expected int"),
-        ("training.steps=0", "Training.steps = 0: expected a whole number of at least 1"),
+        ("training.steps=0", "Training.steps = 0: expected a whole number from 1 to"),
         ("training.precision=fp8", "Training.precision = 'fp8': expected one of auto, bf16, fp32"),
         ("training.clip=-1", "Training.clip = -1.0: expected a positive number"),
         ("training.row_length=5", "expected at least"),

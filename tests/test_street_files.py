@@ -194,7 +194,7 @@ MALFORMED = {
     "late_bomb.osm": (" " * 100_000 + '<!DOCTYPE osm [<!ENTITY a "a">]><osm/>', "is refused"),
     "wide.osm": (osm_xml().encode("utf-16"), "not UTF-8"),
     "latin.osm": ("<?xml version='1.0' encoding='cp037'?><osm/>", "not UTF-8"),
-    "bytes.osm": (b"<osm>\xff</osm>", "not OSM XML"),
+    "bytes.osm": (b"<osm>\xff</osm>", "not UTF-8"),
     "empty.osm": ("", "not OSM XML"),
     "cut.osm": (osm_xml()[:-200], "not OSM XML.*line 17"),
     "other.osm": ("<gpx/>", "not OSM XML|empty"),

@@ -212,30 +212,6 @@ def test_the_grid() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--objective", "gpt,nextlatt"], "did you mean 'nextlat'"),
-        (["--objective", "gpt,"], "no objective named ''"),
-        (["--set", "objective.horizons=1"], "no field of objective named 'horizons'"),
-        (["--set", "training.steps=1,x"], "training.steps=x: expected int"),
-        (["--engine", "slurm"], "no engine named 'slurm'"),
-        (["--graph", "2x5"], "--graph is not for a5"),
-        (["--seeds", "0"], "--seeds"),
-        (["--jobs", "0"], "--jobs"),
-        (["--device", "tpu"], "--device tpu"),
-    ],
-)
-def test_refusals_come_before_anything_is_written(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    code, _, errors = sweep(tmp_path / "runs", *arguments)
-    assert code == 2
-    assert message in errors
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[str]:
     """The address of a real Ray cluster of two nodes with a core each."""

@@ -1,12 +1,7 @@
 """The loop: exact resume, clear refusals, and nothing lost."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -82,36 +77,6 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     ]
     assert timeless[0] == timeless[1]
     assert [row["step"] for row in timeless[0]] == [10, 20, 24]
-
-
-def test_kill_9_in_mid_training(tmp_path: Path) -> None:
-    """The real command, killed by SIGKILL, run again: the weights of an undisturbed run."""
-    sets = [x for s in [*TINY, "training.steps=120"] for x in ("--set", s)]
-    command = [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke", *sets]
-    environment = os.environ | {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.2"}
-    killed = tmp_path / "killed"
-    begun = subprocess.Popen(
-        [*command, "--out", str(killed)], env=environment, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        steps = sorted(killed.glob("*/checkpoints/0*"))
-        if steps and int(steps[-1].name) > 0:
-            break
-        time.sleep(0.05)
-    begun.send_signal(signal.SIGKILL)
-    begun.wait()
-    assert not list(killed.glob("*/model.safetensors")), "killed too late to test anything"
-    assert steps, "no checkpoint was written in time"
-    for out in (killed, tmp_path / "whole"):
-        done = subprocess.run(
-            [*command, "--out", str(out)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-    (a,), (b,) = (list((tmp_path / n).glob("*/model.safetensors")) for n in ("killed", "whole"))
-    assert a.read_bytes() == b.read_bytes()
-    assert a.with_name("records.jsonl").read_bytes() == b.with_name("records.jsonl").read_bytes()
-    assert a.with_name("DONE").exists()
 
 
 def test_finished_training_is_not_repeated(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The command line: parse, import what is needed, call, print."""
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
 from nextlat_bench.cli.options import app
+from nextlat_bench.console import told
 
 __all__ = ["app", "main", "measuring", "reading"]
 
@@ -16,21 +18,25 @@ def main() -> None:
     """Entry point. Errors that a user can cause are one line and exit code 2."""
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    terminated: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)  # as a scheduler sends it: stops as Ctrl-C does
     try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError) as error:
-        if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
-            raise
-        refuse(str(error))
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
-            refuse(error.format_message())
-        raise
+        if os.environ.get("NEXTLAT_BENCH_TRACEBACK") or (message := told(error)) is None:
+            raise
+        refuse(message)
     if code == INTERRUPTED:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        code = 128 + signal.SIGTERM if terminated else INTERRUPTED
     sys.exit(code)
 
 

@@ -59,6 +59,8 @@ def run(
 
     chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
+    for drawn in ("train", split):
+        chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"[bold]{chosen.id}[/]  in {folder.path}", highlight=False)
@@ -221,8 +223,9 @@ def probe(
                 raise ValueError(
                     f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
                 )
+            chosen = folder.run()
             with folder.lock():
-                records = measure_run(folder, folder.run(), probes, device, split, listen)
+                records = measure_run(folder, chosen, probes, device, split, listen)
     show_measurements(records, [], split)
 
 

@@ -58,7 +58,9 @@ Split = Annotated[
     str,
     typer.Option(callback=known_split, help="Probed: test; validation while you choose settings."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="CPU threads; default: all cores.")
+]
 
 
 def preset(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, KeyValueCache
-from nextlat_bench.run import DecoderConfig, is_count, is_number
-from nextlat_bench.tasks._core import Task, check_field
+from nextlat_bench.run import DecoderConfig
+from nextlat_bench.tasks._core import Task, check_count, check_number
 
 __all__ = [
     "Losses",
@@ -20,6 +20,8 @@ __all__ = [
     "ahead_loss",
     "scored_loss",
 ]
+
+FARTHEST = 1_000  # steps ahead
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class MultiToken(Objective):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_field(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
-        check_field(self, "weight", is_number(self.weight), "a number, 0 or more")
+        check_count(self, "horizon", most=FARTHEST)
+        check_number(self, "weight")
 
     def combine(self, losses: list[Tensor], hidden: Tensor) -> Losses:
         """CE_0 + weight * mean of CE_1..CE_d."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, KeyValueCache
 from nextlat_bench.objectives._core import Losses, Objective, scored_loss
-from nextlat_bench.run import DecoderConfig, is_count
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.run import MOST_LAYERS, DecoderConfig
+from nextlat_bench.tasks._core import check_count
 
 __all__ = ["GRU"]
 
@@ -36,7 +36,7 @@ class GRU(Objective):
     name: ClassVar[str] = "gru"
 
     def __post_init__(self) -> None:
-        check_field(self, "layers", is_count(self.layers), "a whole number of at least 1")
+        check_count(self, "layers", most=MOST_LAYERS)
 
     def decoder(self, config: DecoderConfig, vocab_size: int, max_length: int) -> Decoder:
         decoder = super().decoder(config, vocab_size, max_length)

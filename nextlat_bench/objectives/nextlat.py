@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from nextlat_bench import kernels
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import NORM_EPS, Decoder, RMSNorm, initialise
-from nextlat_bench.objectives._core import Losses, Objective, scored_loss
-from nextlat_bench.run import DecoderConfig, is_count, is_number
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.objectives._core import FARTHEST, Losses, Objective, scored_loss
+from nextlat_bench.run import WIDEST, DecoderConfig
+from nextlat_bench.tasks._core import check_count, check_number
 
 __all__ = ["LatentDynamics", "NextLat"]
 
@@ -90,11 +90,10 @@ class NextLat(Objective):
     name: ClassVar[str] = "nextlat"
 
     def __post_init__(self) -> None:
-        check_field(self, "horizon", is_count(self.horizon), "a whole number of at least 1")
-        check_field(self, "latent_weight", is_number(self.latent_weight), "a number, 0 or more")
-        check_field(self, "kl_weight", is_number(self.kl_weight), "a number, 0 or more")
-        valid = self.dynamics_width is None or is_count(self.dynamics_width)
-        check_field(self, "dynamics_width", valid, "a whole number of at least 1, or none")
+        check_count(self, "horizon", most=FARTHEST)
+        check_number(self, "latent_weight")
+        check_number(self, "kl_weight")
+        check_count(self, "dynamics_width", most=WIDEST, optional=True)
 
     def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return LatentDynamics(config.width, self.dynamics_width or config.width)

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.objectives.nextlat import NextLat, Reader
-from nextlat_bench.run import is_number
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.tasks._core import check_number
 
 __all__ = ["NoisyNextLat"]
 
@@ -38,8 +37,8 @@ class NoisyNextLat(NextLat):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_field(self, "noise", is_number(self.noise), "a number, 0 or more")
-        check_field(self, "jitter", is_number(self.jitter), "a number, 0 or more")
+        check_number(self, "noise")
+        check_number(self, "jitter")
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
         """All is drawn from the batch's own tokens, so a resumed run repeats it."""

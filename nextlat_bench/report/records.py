@@ -5,7 +5,6 @@ Nothing dated goes into a row, so measuring again gives the same bytes.
 
 import json
 import math
-import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+
+from nextlat_bench.files import atomic_write, parse_json, read_bytes
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
 __all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants_of", "what"]
@@ -97,18 +98,12 @@ def write(path: str | Path, records: Iterable[Record]) -> None:
     """Writes a file of records, whole or not at all; its folder is made where it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        text = "".join(line(record) + "\n" for record in records)
-        unfinished.write_bytes(text.encode())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    atomic_write(path, "".join(line(record) + "\n" for record in records).encode())
 
 
 def read(path: str | Path) -> list[Record]:
     """The records of one file. A damaged line is a ValueError that names file and line."""
-    return _parse(Path(path).read_bytes(), str(path))
+    return _parse(read_bytes(Path(path)), str(path))
 
 
 def _parse(data: bytes, source: str) -> list[Record]:
@@ -119,13 +114,13 @@ def _parse(data: bytes, source: str) -> list[Record]:
             continue
         where = f"{source}, line {number}"
         try:
-            found.append(_record(json.loads(text)))
+            found.append(_record(parse_json(text)))
         except _NewerSchemaError as error:
             raise ValueError(f"{where}: {error}") from None
         except ValueError as error:
             raise ValueError(
-                f"{where}: {error}. If the line is damaged, delete it and measure that run again "
-                "with `nextlat-bench probe`."
+                f"{where}: {error}. If it is damaged, delete that run's records.jsonl and measure "
+                "it again, by the same command or `nextlat-bench probe`, with the same bytes"
             ) from None
     return found
 

@@ -13,8 +13,7 @@ from torch import nn
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.objectives._core import Losses, Objective, scored_loss
-from nextlat_bench.run import is_number
-from nextlat_bench.tasks._core import check_field
+from nextlat_bench.tasks._core import check_number
 
 __all__ = ["Smooth"]
 
@@ -27,7 +26,7 @@ class Smooth(Objective):
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check_field(self, "smoothing", is_number(self.smoothing, most=1), "a number from 0 to 1")
+        check_number(self, "smoothing", most=1)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         hidden = decoder(*batch.inputs)

@@ -1,0 +1,57 @@
+"""Files: written whole or not at all, and read only where they are what they should be."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_write", "check_kinds", "named", "parse_json", "read_bytes"]
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """All of it or nothing: a temporary file in the same folder, synced and renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with named(path), temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError in here names the file: one of a full disk alone does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a regular file holds; of a pipe or a device the end might never come."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is no regular file")
+    return path.read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """As json.loads, but everything that is wrong is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def check_kinds(value: Any, where: str, **kinds: type) -> dict[str, Any]:
+    """`value`, an object with entries of these kinds; else a ValueError that names one."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no object")
+    for name, kind in kinds.items():
+        if not isinstance(value.get(name), kind):
+            raise ValueError(f"{where}: {name} is missing, or no {kind.__name__}")
+    return value

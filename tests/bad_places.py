@@ -1,0 +1,176 @@
+"""Files and run folders in every wrong state, made by name: `make("fifo.csv", folder)`."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["MEASURED", "PLACES", "STATES", "UNFINISHED", "UNTRAINED", "Places", "make"]
+
+MEGABYTES = 50
+
+Maker = Callable[[Path], object]
+
+
+def junk(content: bytes) -> Maker:
+    return lambda path: path.write_bytes(content * (MEGABYTES * 10**6 // len(content)))
+
+
+def holding(content: str | bytes) -> Maker:
+    return lambda path: path.write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+
+
+def changed(name: str, how: Maker) -> Maker:
+    """A copy of the finished run with something done to one of its files."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(os.environ["FINISHED_RUN"], path)
+        target = path / name
+        target.unlink()
+        how(target)
+
+    return make
+
+
+def edited(name: str, **entries: Any) -> Maker:
+    """The same with entries of a JSON file replaced, or taken out where they are None."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(os.environ["FINISHED_RUN"], path)
+        value = json.loads((path / name).read_text()) | entries
+        kept = {key: entry for key, entry in value.items() if entry is not None}
+        (path / name).write_text(json.dumps(kept))
+
+    return make
+
+
+def nothing(path: Path) -> None:
+    """The file is missing."""
+
+
+def under_its_id(maker: Maker) -> Maker:
+    """A folder of run folders, the finished run's among them."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        maker(path / Path(os.environ["FINISHED_RUN"]).name)
+
+    return make
+
+
+def half_trained(**damage: str) -> Maker:
+    """Interrupted training with one checkpoint, whose files are replaced."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(os.environ["FINISHED_RUN"], path)
+        for name in ("model.safetensors", "trained.json", "records.jsonl", "DONE"):
+            (path / name).unlink()
+        checkpoint = path / "checkpoints" / "00000001"
+        checkpoint.mkdir(parents=True)
+        for name, content in damage.items():
+            (checkpoint / name.replace("_", ".")).write_text(content)
+
+    return make
+
+
+NOISE = np.random.default_rng(0).bytes(10**6)
+RECORD = json.dumps({"schema": 1, "run": "r"})
+Places = dict[str, tuple[Maker, str]]  # name -> how it is made, what must be said
+STATES: Places = {
+    "empty-run": (Path.mkdir, "run.json does not exist"),
+    "no-json": (changed("run.json", nothing), "run.json does not exist"),
+    "empty-json": (changed("run.json", Path.touch), "run.json is damaged"),
+    "cut-json": (changed("run.json", holding('{"schema": 1,')), "run.json is damaged"),
+    "list-json": (changed("run.json", holding("[]")), "run.json is damaged"),
+    "latin-json": (changed("run.json", holding(b"\xff\xfe{}")), "run.json is damaged"),
+    "nul-json": (changed("run.json", holding(b"\0" * 9)), "run.json is damaged"),
+    "deep-json": (changed("run.json", holding("[" * 10**6)), "run.json is damaged"),
+    "digits-json": (changed("run.json", holding("9" * 10_000)), "run.json is damaged"),
+    "junk-json": (changed("run.json", junk(NOISE)), "run.json is damaged"),
+    "folder-json": (changed("run.json", Path.mkdir), "is no regular file"),
+    "fifo-json": (changed("run.json", os.mkfifo), "is no regular file"),
+    "newer-run": (edited("run.json", schema=2), "schema 2, this version reads 1"),
+    "no-schema": (edited("run.json", schema=None), "schema None"),
+    "no-task": (edited("run.json", task=None), "task is missing"),
+    "text-task": (edited("run.json", task="taxi"), "task is missing, or no dict"),
+    "no-training": (edited("run.json", training=None), "training is missing"),
+    "text-seed": (edited("run.json", seed="0"), "seed is missing, or no int"),
+}
+UNTRAINED: Places = {
+    "no-model": (changed("model.safetensors", nothing), "holds no trained model"),
+    "no-trained": (changed("trained.json", nothing), "holds no trained model"),
+    "cut-model": (changed("model.safetensors", holding(b"cut")), "model.safetensors is damaged"),
+    "fifo-model": (changed("model.safetensors", os.mkfifo), "is no regular file"),
+    "folder-model": (changed("model.safetensors", Path.mkdir), "is no regular file"),
+    "cut-trained": (changed("trained.json", holding("{")), "trained.json is damaged"),
+    "bad-steps": (edited("run.json", training={"steps": 0}), "Training.__init__() missing"),
+    "bad-field": (edited("run.json", decoder={"layers": 0}), "DecoderConfig.layers = 0"),
+    "unknown-task": (
+        edited("run.json", task={"name": "taxy", "parameters": {}}),
+        "did you mean 'taxi'",
+    ),
+}
+MEASURED: Places = {
+    "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
+    "fifo-records": (changed("records.jsonl", os.mkfifo), "is no regular file"),
+    "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
+}
+UNFINISHED: Places = {
+    "no-manifest": (half_trained(), "incomplete: restore it, or delete the run folder"),
+    "cut-manifest": (half_trained(manifest_json="{"), "is incomplete"),
+    "odd-manifest": (half_trained(manifest_json='{"step": "1", "sha256": []}'), "is incomplete"),
+    "endless": (
+        half_trained(manifest_json='{"step": 1, "sha256": {"/dev/zero": ""}}'),
+        "is incomplete",
+    ),
+    "newer-checkpoint": (
+        half_trained(manifest_json='{"schema": 2, "step": 1, "sha256": {}}'),
+        "has schema 2, this version reads 1",
+    ),
+}
+PLACES: dict[str, Maker] = {
+    "a-file": holding("not a folder\n"),
+    "a-folder": Path.mkdir,
+    "a-fifo": os.mkfifo,
+    "a-loop": lambda path: path.symlink_to(path.name),
+    "folder.osm": Path.mkdir,
+    "folder.npz": Path.mkdir,
+    "folder.png": Path.mkdir,
+    "fifo.csv": os.mkfifo,
+    "fifo.graphml": os.mkfifo,
+    "loop.graphml": lambda path: path.symlink_to(path.name),
+    "arrays.npz": lambda path: np.savez(path, u=np.zeros(3)),
+    "objects.npz": lambda path: np.savez(path, u=np.array([{}], object), allow_pickle=True),
+    "latin.csv": holding(b"node,direction,neighbour\n\xe9,N,2\n"),
+    "nul.graphml": holding(b"<graphml>\0</graphml>"),
+    "deep.graphml": holding("<a>" * 200_000),
+    "laughs.osm": holding('<!DOCTYPE osm [<!ENTITY a "ha">]><osm>&a;</osm>'),
+    "junk.csv": junk(NOISE),
+    "junk.osm": junk(NOISE),
+    "junk.graphml": junk(NOISE),
+    "letters.graphml": junk(b"a"),
+    "letters.osm": junk(b"a"),
+    "blank.graphml": junk(b" "),
+    "lines.csv": junk(b"1,N,2\n"),
+    "cut.jsonl": holding(RECORD[:-1]),
+    "short.jsonl": holding(RECORD),
+    "list.jsonl": holding("[1]"),
+    "newer.jsonl": holding('{"schema": 2}'),
+    "latin.jsonl": holding(b"\xff\xfe"),
+    "deep.jsonl": holding("[" * 10**6),
+    "digits.jsonl": holding("9" * 10_000),
+    "junk.jsonl": junk(NOISE),
+    "letters.jsonl": junk(b"a"),
+    **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED).items()},
+    **{f"{name}-out": under_its_id(m) for name, (m, _) in (STATES | UNFINISHED).items()},
+}
+
+
+def make(name: str, folder: Path) -> None:
+    PLACES[name](folder / name)

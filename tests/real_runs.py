@@ -1,0 +1,76 @@
+"""The real command, in this process or in one of its own that can be killed; what it leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nextlat_bench.cli import main
+
+__all__ = ["begin", "call", "outcome", "recipe", "run_dir", "wait_for"]
+
+PATIENCE = 120.0  # seconds
+
+
+def recipe(task: str, out: Path, *settings: str, objective: str = "nextlat") -> list[str]:
+    """`run` with a tiny model; one thread, so that bytes can be compared anywhere."""
+    sizes = ("training.examples=16", "decoder.layers=1", "decoder.width=32", *settings)
+    sets = [x for setting in sizes for x in ("--set", setting)]
+    options = ["--scale", "smoke", "--threads", "1", "--objective", objective]
+    return ["run", task, *options, *sets, "--out", str(out)]
+
+
+def call(arguments: list[str]) -> int:
+    """The command in this process; its exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["nextlat-bench", *arguments])
+            with pytest.raises(SystemExit) as stopped:
+                main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return int(stopped.value.code or 0)
+
+
+def begin(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
+    """The command in a process of its own; it minds signals, whatever this one was told to."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nextlat_bench", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until it is true; an AssertionError where the process ends first."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert process.poll() is None, "over before that"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def run_dir(out: Path, objective: str = "nextlat") -> Path:
+    (folder,) = out.glob(f"*-{objective}-smoke-s0-*")
+    return folder
+
+
+def outcome(out: Path, objective: str = "nextlat") -> dict[str, bytes]:
+    """What must be equal, byte for byte, of the run and of its reference; and nothing is left."""
+    folder = run_dir(out, objective)
+    (oracle,) = out.glob("*-oracle-smoke-*")
+    names = {path.name for path in folder.iterdir()}
+    finished = {"run.json", "provenance.json", "metrics.jsonl", "model.safetensors", "trained.json"}
+    assert names == finished | {"records.jsonl", "DONE", ".lock"}
+    files = [folder / "run.json", folder / "model.safetensors", folder / "records.jsonl"]
+    files.append(oracle / "records.jsonl")
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}

@@ -1,6 +1,7 @@
 """The command line: parse, import what is needed, call, print."""
 
 import os
+import re
 import signal
 import sys
 from typing import NoReturn
@@ -12,6 +13,7 @@ from nextlat_bench.console import told
 __all__ = ["app", "main", "measuring", "reading"]
 
 INTERRUPTED = 130
+LOST_PEER = re.compile("gloo|nccl", re.IGNORECASE)
 
 
 def main() -> None:
@@ -31,7 +33,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if os.environ.get("NEXTLAT_BENCH_TRACEBACK") or (message := told(error)) is None:
+        if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
+            raise
+        follows = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun began
+        if follows and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
+            sys.exit(2)  # the first one says it
+        if (message := told(error)) is None:
             raise
         refuse(message)
     if code == INTERRUPTED:
@@ -42,7 +49,6 @@ def main() -> None:
 
 def refuse(message: str) -> NoReturn:
     """One line on standard error, exit code 2."""
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun began
-    if message and first:  # empty where the help page was printed instead
+    if message:  # empty where the help page was printed instead
         print(f"nextlat-bench: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -125,6 +125,8 @@ class Cell:
     state: State = "waiting"
     tick: Tick | None = None
     why: str = ""  # it failed
+    begun: float = 0.0  # by a steady clock, as `ended`; both 0 where this sweep did not run it
+    ended: float = 0.0
 
 
 class Sweep:
@@ -171,10 +173,10 @@ class Sweep:
             RunDir.prepare(self.out, cell.run)
             with cell.folder.lock():  # free? The job takes it for itself
                 pass
-            cell.state = "running"
+            cell.state, cell.begun = "running", time.monotonic()
             for tick in self.engine.finish(cell.folder):
                 cell.tick = tick
-            cell.state = "done"
+            cell.state, cell.ended = "done", time.monotonic()
         except InUseError:  # another sweep's: looked at again after all others
             cell.state = "elsewhere"
             with self.lock:
@@ -229,11 +231,24 @@ class Sweep:
         return table
 
     def summary(self) -> str:
-        """12 cells: 3 done, 2 running, 7 waiting; 4:10 so far"""
+        """12 cells: 3 done, 2 running, 7 waiting; 4:10 so far, about 12:00 left"""
         counts = Counter(cell.state for cell in self.cells)
         parts = ", ".join(f"{counts[state]} {state}" for state in counts)
-        so_far = clock(time.monotonic() - self.begun)
-        return f"{len(self.cells)} cells: {parts}; {so_far} so far"
+        so_far = f"{clock(time.monotonic() - self.begun)} so far"
+        left = self.seconds_left()
+        return f"{len(self.cells)} cells: {parts}; {so_far}" + (
+            f", about {clock(left)} left" if left else ""
+        )
+
+    def seconds_left(self) -> float:
+        """As if the cells to come took as long as those that were run; 0 where none was."""
+        took = [cell.ended - cell.begun for cell in self.cells if cell.ended]
+        if not took:
+            return 0.0
+        each, now = sum(took) / len(took), time.monotonic()
+        running = (each - now + cell.begun for cell in self.cells if cell.state == "running")
+        waiting = sum(cell.state == "waiting" for cell in self.cells)
+        return (sum(max(left, 0.0) for left in running) + each * waiting) / self.jobs
 
 
 def progress_of(cell: Cell) -> tuple[str, str, str, str]:

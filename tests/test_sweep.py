@@ -16,7 +16,7 @@ from nextlat_bench.cli.measuring import grid
 from nextlat_bench.job import How
 from nextlat_bench.presets import a5
 from nextlat_bench.run_dir import InUseError, RunDir
-from nextlat_bench.sweep import Local
+from nextlat_bench.sweep import Local, Sweep
 
 SWEEP = ["sweep", "a5", "--scale", "smoke", "--objective", "gpt,nextlat"]
 SMALL = ["--seeds", "2", "--set", "training.steps=20"]
@@ -201,6 +201,20 @@ def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     second.close()
     third.close()
     assert told == ["2", "5", "2"]
+
+
+def test_what_is_left_is_judged_by_what_was_run(tmp_path: Path) -> None:
+    """Two cells took 10 s and 20 s; one has run for 5 s, three wait; two at a time."""
+    runs = [a5.run("gpt", "smoke", seed) for seed in range(6)]
+    work = Sweep(runs, tmp_path, Local(How()), jobs=2)
+    assert work.seconds_left() == 0
+    assert "left" not in work.summary()
+    now = time.monotonic()
+    for cell, seconds in zip(work.cells, (10, 20), strict=False):
+        cell.state, cell.begun, cell.ended = "done", now - 100, now - 100 + seconds
+    work.cells[2].state, work.cells[2].begun = "running", now - 5
+    assert work.seconds_left() == pytest.approx((15 - 5 + 3 * 15) / 2, abs=0.5)
+    assert "about 0:2" in work.summary()
 
 
 def test_the_grid() -> None:

@@ -101,8 +101,7 @@ def sweep(
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
 ) -> None:
-    """Trains and probes every cell of a table, one thread a run, as many at a time as there are
-    cores.
+    """Trains and probes every cell of a table, as many runs at a time as there are cores.
 
     Killed at any moment, the same command skips what is finished and goes on with what is not.
     Two of them over the same folder share the work.

@@ -261,13 +261,19 @@ def test_bad_parameters(fields, said):
         Language(**fields)
 
 
-def test_bad_texts(tmp_path):
+def test_bad_texts(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=r"Language.source = .*a\.txt: not UTF-8 text"):
         texts_task(tmp_path)
     (tmp_path / "a.txt").write_text("one file")
+    (tmp_path / ".hidden").write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=r"no .* documents in .*too few, or heldout"):
         texts_task(tmp_path).sample("train", 0, 1)
+    monkeypatch.setattr(_text, "MOST_BYTES", 5)
+    _text.load_units.cache_clear()
+    _text.text_digest.cache_clear()
+    with pytest.raises(ValueError, match="more than 5 bytes of files"):
+        texts_task(tmp_path)
 
 
 def test_a_hugging_face_set_is_counted_without_its_data():

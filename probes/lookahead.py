@@ -33,6 +33,7 @@ __all__ = ["Lookahead", "class_log_probs"]
 
 ROWS_A_STEP = 256
 STEP_SIZE = 0.02
+PENALTY = 1e-2  # of the squared weights, beside the mean loss
 
 
 def class_log_probs(
@@ -60,6 +61,7 @@ def class_log_probs(
     for _ in range(passes):
         for part in torch.split(torch.randperm(len(x), generator=generator), ROWS_A_STEP):
             loss = cross_entropy(x[part] @ weight.T + bias, y[part])
+            loss = loss + PENALTY / 2 * weight.square().sum()
             weight.grad, bias.grad = torch.autograd.grad(loss, [weight, bias])
             optimizer.step()
             schedule.step()
@@ -73,8 +75,9 @@ class Lookahead(Probe):
 
     Definition: `class_log_probs` of the token k steps ahead within the same held-out sequence, the
     first 1 - test_share of the documents for training and the rest for the test. Classes are the
-    `num_tokens` commonest tokens of the training part, and all others together: one of these is
-    never right, and costs what the probe gives to all of them.
+    `num_tokens` commonest tokens of the training part, and all others together. Accuracy is of the
+    likeliest of the former, so that one of the others is never read off right; cross-entropy is of
+    all classes.
     Readings: "hidden", the states after the final norm, beside "embedding" (of the current token)
     and "untrained" (the same decoder with fresh weights, where the subject offers it); and
     "frequency", what the commonest tokens alone would give.
@@ -157,8 +160,8 @@ def scores(
 ) -> Iterator[Measurement]:
     """(n, C), (n,), (n,) -> the two metrics; the last class is never right."""
     _, unit, counts = np.unique(document, return_inverse=True, return_counts=True)
-    n, num_classes = log_probs.shape
-    right = (log_probs.argmax(axis=1) == labels) & (labels < num_classes - 1)
+    n = len(labels)
+    right = log_probs[:, :-1].argmax(axis=1) == labels
     hits = np.bincount(unit, right, minlength=len(counts))
     yield Measurement("accuracy", *share(hits, counts), n, condition=condition)
     nats = -log_probs[np.arange(n), labels].astype(np.float64)

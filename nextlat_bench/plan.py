@@ -46,10 +46,12 @@ def cost(run: Run) -> dict[str, float]:
     with torch.device("meta"):
         model = Model(run)
     training = run.training
-    batches = step_batches(run.task, 0, min(training.examples, 1024), training.row_length, 1)
-    share = training.examples / min(training.examples, 1024)
-    slots = sum(batch.tokens.numel() for batch in batches) * share
-    tokens = sum(int((batch.document >= 0).sum()) for batch in batches) * share
+    slots = tokens = float(training.examples * run.task.max_length)
+    if run.task.at_hand:
+        batches = step_batches(run.task, 0, min(training.examples, 1024), training.row_length, 1)
+        share = training.examples / min(training.examples, 1024)
+        slots = sum(batch.tokens.numel() for batch in batches) * share
+        tokens = sum(int((batch.document >= 0).sum()) for batch in batches) * share
     decoder, extra = count_parameters(model.decoder), count_parameters(model.extra)
     applied = getattr(run.objective, "horizon", 1)
     extra_uses = extra * (1 if run.objective.name == "mtp" else applied)  # its heads: one a step
@@ -77,13 +79,14 @@ class Trial:
 
 
 def trial(run: Run, flops_per_step: float, rate: float) -> Trial | None:
-    """Times steps of `run` on this machine; None where its weights alone would fill it.
+    """Times steps of `run` on this machine; None where its weights alone would fill it, or where
+    its data are not at hand.
 
     A step is tried on as many examples as a couple of seconds allow. What the gradients took is
     scaled to all of them; what the optimisers took is the same for any number.
     """
     weight_bytes = cost(run)["weight_bytes"]
-    if weight_bytes > MOST_MEMORY * memory():
+    if weight_bytes > MOST_MEMORY * memory() or not run.task.at_hand:
         return None
     parts = run.training.micro_batches
     affordable = run.training.examples * SECONDS_OF_TRIAL * rate / flops_per_step
@@ -194,7 +197,8 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
             f"{tried.examples:,} of {run.training.examples:,} examples were tried"
         )
     else:
-        facts["here"] = "not tried: its weights would take more than a quarter of the memory"
+        heavy = "its weights would take more than a quarter of the memory"
+        facts["here"] = f"not tried: {heavy if run.task.at_hand else 'its data are not at hand'}"
     facts["here, at least"] = (
         f"{duration(per_step * steps / rate)} at {rate / 1e9:,.0f} GFLOP/s of matrix products"
     )

@@ -272,6 +272,15 @@ class Task(ABC):
         """(n, P) -> (n,): the named part of the split that each prompt is of; "" if undivided."""
         return np.full(len(prompts), "")
 
+    @property
+    def at_hand(self) -> bool:
+        """Can it be sampled here? A run can be counted without, its rows taken for full."""
+        return True
+
+    def token_bytes(self) -> IntArray | None:
+        """(V,): how many bytes of text each token stands for; None where tokens are no text."""
+        return None
+
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values, in order."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

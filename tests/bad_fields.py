@@ -34,6 +34,8 @@ NO_ARRAY = [None, 3, "x", [], np.zeros(3), np.zeros((2, 9)), np.full((144, 8), "
 SPECIAL: dict[str, list[Any]] = {  # fields whose type says too little
     "Taxi.streets": NO_SOURCE,
     "A5.group": WRONG[Literal],
+    "Language.source": [None, 3, True, "", "  ", "a\0b", b"python", [], {}, "no/such", "x" * 5_000],
+    "Language.digest": [3, True, b"x", [], "0" * 16],
     "StreetMap.source": [None, 3, b"x", []],
     "StreetMap.neighbour": [*NO_ARRAY, np.full((144, 8), 144), np.full((144, 8), -2)],
     "StreetMap.length": NO_ARRAY,

@@ -22,7 +22,9 @@ app = typer.Typer(
 
 TaskName = Annotated[
     str,
-    typer.Argument(metavar="TASK", help="taxi, path_star, countdown, a5 or package.module:Class."),
+    typer.Argument(
+        metavar="TASK", help="taxi, path_star, countdown, a5, language or package.module:Class."
+    ),
 ]
 Scale = Annotated[
     str, typer.Option(help="smoke (a minute), laptop (two cores, minutes) or paper (its sizes).")

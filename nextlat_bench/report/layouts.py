@@ -145,6 +145,11 @@ def at(reading: str, multiple: int, metric: str = "accuracy", heading: str = "")
     )
 
 
+def text(key: str, heading: str, domain: str, metric: str = "perplexity") -> Column:
+    """Of held-out text of one domain."""
+    return Column(key, heading, "perplexity", metric, (f"domain={domain}",), form=".2f")
+
+
 def reach(reading: str) -> Column:
     where = (f"reading={reading}",)
     return Column("", f"Reach, {reading}", "length_generalization", "reach", where, form=".0f")
@@ -251,6 +256,38 @@ LAYOUTS = {
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from noisy states",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
+        ),
+    ),
+    "language": Layout(
+        "Table 2. Language: what does looking ahead cost the next token?",
+        task="language",
+        rows=("gpt", "jtp", "mtp", "nextlat"),
+        columns=(
+            text("", "Code perplexity", "code"),
+            text("", "Code bits/byte", "code", "bits_per_byte"),
+            text("", "Prose perplexity", "prose"),
+            text("", "Prose bits/byte", "prose", "bits_per_byte"),
+            text("", "Text perplexity", "text"),
+            text("fw_edu", "FW-Edu perplexity", "fineweb-edu"),
+            text("wiki", "Wiki perplexity", "wikitext"),
+            text("lambada", "LAMBADA perplexity", "lambada"),
+            Column("accuracy", "Mean accuracy %", "", "", form=".2f"),
+        ),
+        settings={
+            "source": "{} {digest}",
+            "digest": "",
+            "domain": "{} alone",
+            "vocab_size": "{:,} tokens",
+            "length": "rows of {}",
+            "max_bytes": "{:,} bytes",
+        },
+        usual={"domain": "both"},
+        notes=(
+            "Perplexity is of tokens, and bits per byte of the text that they stand for; every "
+            "token of the held-out files counts once, and none sees further back than its row",
+            "FW-Edu, Wiki, LAMBADA, mean accuracy: the paper's, on other text, with another "
+            "tokenizer and larger models, for the order among objectives alone; the last is over "
+            "benchmarks that this suite does not measure",
         ),
     ),
 }

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from nextlat_bench import kernels
 from nextlat_bench.run import DecoderConfig
 
-__all__ = ["Attended", "Block", "Decoder", "KeyValueCache", "RMSNorm", "count_parameters"]
+__all__ = ["Attended", "Block", "Decoder", "KeyValueCache", "RMSNorm", "RaggedCache"]
+__all__ += ["count_parameters"]
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-5
@@ -76,12 +77,36 @@ class KeyValueCache:
 
     def select(self, rows: Tensor) -> "KeyValueCache":
         """The cache of these sequences, in this order; the buffers keep no spare room."""
-        chosen = KeyValueCache()
+        chosen = type(self)()
         chosen.lengths = list(self.lengths)
         chosen.keys = [k[:, :, : self.length][rows] for k in self.keys]
         chosen.values = [v[:, :, : self.length][rows] for v in self.values]
         chosen.state = None if self.state is None else self.state[:, rows]
         return chosen
+
+
+class RaggedCache(KeyValueCache):
+    """Rows that have read different numbers of tokens: a token's key lies in the slot of its
+    position, and a query looks at no slot beyond its own. What a row has to forget is written over
+    before any query may look at it, so going back takes nothing but lower positions."""
+
+    def expect(self, position: Tensor) -> None:
+        """(n, T): where the tokens that are read next stand."""
+        self.position, self.end = position, int(position.max()) + 1
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if layer == len(self.keys):
+            self.keys.append(k[:, :, :0])
+            self.values.append(v[:, :, :0])
+            self.lengths.append(0)
+        row, end = torch.arange(len(k), device=k.device)[:, None], self.end
+        for buffers, new in ((self.keys, k), (self.values, v)):
+            room = buffers[layer].shape[2]
+            if end > room:  # with zeros, since what is not a number would show through the mask
+                buffers[layer] = F.pad(buffers[layer], (0, 0, 0, -(-end // GROWTH) * GROWTH - room))
+            buffers[layer][row, :, self.position] = new.transpose(1, 2)
+        self.lengths[layer] = end
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
 
 @dataclass(frozen=True)
@@ -188,13 +213,18 @@ class Decoder(nn.Module):
             raise ValueError(
                 f"{past + length} positions asked of a decoder built for {self.max_length}"
             )
+        slots = None
         if position is None:
             position = torch.arange(past, past + length, device=device)[None]  # (1, T)
+        elif document is None:  # a RaggedCache's
+            slots = torch.arange(int(position.max()) + 1, device=device)
         cos, sin = self.rotations[:, position][:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
         mask = None
         if document is not None:
             same = document[:, :, None] == document[:, None, :]  # (B, T, T)
             mask = (same & causal_mask(length, device)).unsqueeze(1)
+        elif slots is not None:
+            mask = (slots <= position[:, :, None]).unsqueeze(1)  # (B, 1, T, slots)
         elif past and length > 1:
             keys = torch.arange(past + length, device=device)
             mask = (keys[None, :] <= keys[past:, None])[None, None]  # (1, 1, T, keys)

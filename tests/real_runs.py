@@ -27,14 +27,15 @@ def recipe(task: str, out: Path, *settings: str, objective: str = "nextlat") -> 
 
 def call(arguments: list[str]) -> int:
     """The command in this process; its exit code."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["nextlat-bench", *arguments])
             with pytest.raises(SystemExit) as stopped:
                 main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
     return int(stopped.value.code or 0)
 
 

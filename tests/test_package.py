@@ -33,6 +33,7 @@ LAYERS = [
         "data",
         "train",
         "generate",
+        "speculate",
         "subject",
         "taggers",
         "trained",

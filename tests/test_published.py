@@ -83,7 +83,7 @@ def test_published_numbers_are_the_papers() -> None:
     assert paper("cost", "steps_per_second", "parameters") == COST_PAPER
     sets = ("wikipedia", "books", "code", "math")
     keys = tuple(f"{what}_{data}" for data in sets for what in ("speedup", "accepted"))
-    assert paper("speculative_decoding", *keys) == {
+    assert paper("speculation", *keys) == {
         who: tuple(float(number) for number in re.split(r"[/,] ?", text))
         for who, text in SPECULATIVE_PAPER.items()
     }

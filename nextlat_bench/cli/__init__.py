@@ -20,13 +20,14 @@ def main() -> None:
     """Entry point. Errors that a user can cause are one line and exit code 2."""
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    terminated: list[int] = []
+    stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        terminated.append(number)
+        stopped.append(number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)  # as a scheduler sends it: stops as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and as a scheduler sends it
+        signal.signal(number, stop)
     try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -35,6 +36,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
             raise
+        if stopped:  # torch's writer of files makes an error of its own of an interrupted write
+            end(stopped[0])
         follows = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun began
         if follows and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
             sys.exit(2)  # the first one says it
@@ -42,9 +45,14 @@ def main() -> None:
             raise
         refuse(message)
     if code == INTERRUPTED:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        code = 128 + signal.SIGTERM if terminated else INTERRUPTED
+        end(stopped[0] if stopped else signal.SIGINT)
     sys.exit(code)
+
+
+def end(number: int) -> NoReturn:
+    """What a stop by this signal says, and its exit code."""
+    print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def refuse(message: str) -> NoReturn:

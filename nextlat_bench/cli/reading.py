@@ -126,8 +126,11 @@ def report(
     from nextlat_bench.report.tables import names, table
 
     registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
+    chosen = [registry.check_name("table", name, names()) for name in tables or names()]
     rows, source = found(records)
-    for name in tables or names():
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
+    for name in chosen:
         made = table(name, rows)
         if format == "terminal":
             screen = console()

@@ -155,6 +155,20 @@ def reach(reading: str) -> Column:
     return Column("", f"Reach, {reading}", "length_generalization", "reach", where, form=".0f")
 
 
+def drafts(heading: str, probe: str, metric: str) -> list[Column]:
+    """By domain, in drafts of at most five tokens; the paper's prose is Wikipedia."""
+    domains = {"prose": "wikipedia", "books": "books", "code": "code", "math": "math"}
+    return [
+        Column(
+            *(f"{metric}_{theirs}", f"{heading}, {ours}", probe, metric),
+            (f"draft=5,kind={ours}",),
+            {"sampled": False},
+            form=".2f",
+        )
+        for ours, theirs in domains.items()
+    ]
+
+
 LAYOUTS = {
     "taxi": Layout(
         "Table 1. Taxi: did it learn the street map?",
@@ -288,6 +302,24 @@ LAYOUTS = {
             "FW-Edu, Wiki, LAMBADA, mean accuracy: the paper's, on other text, with another "
             "tokenizer and larger models, for the order among objectives alone; the last is over "
             "benchmarks that this suite does not measure",
+        ),
+    ),
+    "speculation": Layout(
+        "Table 3. Self-speculative decoding: how far ahead is it right, and how much faster?",
+        task="language",
+        rows=("jtp", "mtp", "nextlat"),
+        columns=(
+            *drafts("Speed-up", "speculation_speed", "speedup"),
+            *drafts("Accepted", "speculation", "accepted"),
+        ),
+        settings={},
+        notes=(
+            "Drafts of at most five tokens, verified greedily; MTP and JTP draft no more than "
+            "their horizon d",
+            "Accepted: tokens a round, without the one that is always accepted",
+            "Speed-up: over our own greedy decoding, which keeps its keys and values too; by the "
+            "clock of one machine",
+            "Prose: the paper's Wikipedia",
         ),
     ),
 }

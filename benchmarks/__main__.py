@@ -17,6 +17,7 @@ NAMES = (
     "parallel",
     "startup",
     "growth",
+    "cost",
 )
 
 

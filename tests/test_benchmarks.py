@@ -86,3 +86,30 @@ def test_the_decoder_is_a_llama(core: Any) -> None:
     with torch.inference_mode():
         wanted = as_llama(decoder)(input_ids=tokens).logits
         torch.testing.assert_close(decoder.head(decoder(tokens)), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("core")
+def test_the_papers_parameters_are_counted_to_the_last_digit() -> None:
+    from benchmarks.cost import counted
+
+    for line in counted().markdown().splitlines()[4:-1]:
+        name, ours, theirs, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        assert theirs in (ours, "–"), name  # noqa: RUF001
+
+
+@pytest.mark.usefixtures("core")
+def test_every_objective_is_costed_by_steps_of_its_own() -> None:
+    from benchmarks.cost import Side, measured, runs
+
+    named = runs("smoke")
+    horizons = [f"{name} d={d}" for name in ("mtp", "jtp", "nextlat") for d in (1, 2, 8)]
+    assert list(named) == ["gpt", *horizons, "bst"]
+    side = Side(named["nextlat d=2"])
+    before = [weight.clone() for weight in side.model.parameters()]
+    side()
+    side()  # the first moves no weight behind a residual branch that begins at zero
+    assert all(not torch.equal(*pair) for pair in zip(before, side.model.parameters(), strict=True))
+    table = measured("Smoke", {name: Side(named[name]) for name in ("gpt", "mtp d=8")})
+    assert table.facts["gpt"]["ratio"] == [1.0, 1.0, 1.0]
+    assert table.facts["mtp d=8"]["ratio"][1] > 1
+    assert table.facts["mtp d=8"]["paper_ratio"] == pytest.approx(3.09 / 1.70)

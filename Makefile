@@ -10,7 +10,7 @@ demo: $(VENV)/installed  ## the main job at its default scale: ten minutes of tw
 	$(BIN)/nextlat-bench run taxi --objective nextlat
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(VENV)/installed  ## the long tests too
 	$(BIN)/pytest -m "slow or not slow"

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache as remember
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,22 @@ TABLES = pytest.StashKey[dict[str, list[tuple[object, ...]]]]()
 def tables(pytestconfig: pytest.Config) -> dict[str, list[tuple[object, ...]]]:
     """Title -> rows, the heading first: printed when all tests are over."""
     return pytestconfig.stash.setdefault(TABLES, {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of `pytest -n` hands its tables to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        tables = session.config.stash.get(TABLES, {})
+        session.config.workeroutput["tables"] = {
+            title: [[str(cell) for cell in row] for row in rows] for title, rows in tables.items()
+        }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    tables = node.config.stash.setdefault(TABLES, {})
+    for title, (head, *rows) in getattr(node, "workeroutput", {}).get("tables", {}).items():
+        tables.setdefault(title, [tuple(head)]).extend(map(tuple, rows))
 
 
 def pytest_terminal_summary(

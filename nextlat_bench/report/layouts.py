@@ -106,7 +106,10 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def shown(self, records: Iterable[Record]) -> list[str]:
-        others = {r.objective for r in records if r.step > 0 or "model" in r.objective_parameters}
+        """The paper's objectives, and what else was trained and has a value in some column."""
+        valued = [r for r in records if r.value is not None]
+        trained = [r for r in valued if r.step > 0 or "model" in r.objective_parameters]
+        others = {r.objective for r in trained if any(c.shows(r) for c in self.columns)}
         others -= set(self.rows)
         return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 

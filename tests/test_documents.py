@@ -13,25 +13,39 @@ from nextlat_bench.report.tables import names, table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
+FOLLOWED = ("add-a", "share-a")  # word by word, by test_guides.py
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_in_the_readme_runs(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {})
+EXAMPLES = [
+    pytest.param(code, id=f"{name}-{i}")
+    for name, text in {"README.md": README, **PAGES}.items()
+    if not name.startswith(FOLLOWED)
+    for i, code in enumerate(blocks("python", text))
+]
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_python_in_the_documents_runs(code: str) -> None:
+    exec(compile(code, "example", "exec"), {})
 
 
 def commands() -> list[str]:
-    lines = "\n".join(blocks("console") + blocks("sh")).splitlines()
-    stripped = (line.removeprefix("$ ").partition("#")[0].strip() for line in lines)
-    return [line for line in stripped if line.startswith("nextlat-bench ")]
+    """Those of the README and of the pages; in a loop of the shell, what is done each time."""
+    found = []
+    for text in (README, *PAGES.values()):
+        for line in "\n".join(blocks("console", text) + blocks("sh", text)).splitlines():
+            command = line.removeprefix("$ ").partition("#")[0]
+            found += re.findall(r"(?:^|do )(nextlat-bench [^;]*)", command.strip())
+    return list(dict.fromkeys(found))
 
 
 @pytest.mark.parametrize("line", commands())
-def test_commands_in_the_readme_parse(line: str) -> None:
+def test_commands_in_the_documents_parse(line: str) -> None:
     """Each verb takes the arguments it is given; nothing is run."""
     verb, *arguments = shlex.split(line)[1:]
     command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,10 @@ from nextlat_bench.cli.options import (
 )
 from nextlat_bench.console import console, progress_bars
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from nextlat_bench.run import Run
+
+__all__ = ["cells"]
 
 
 @app.command()
@@ -116,12 +119,7 @@ def sweep(
     registry.check_name("engine", engine, ["local", "ray"])
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
-    runs = [
-        preset(task, name, scale, seed, list(values), streets=streets, graph=star)
-        for name, values in grid(objective.split(","), settings or [])
-        for star in (graph.split(",") if graph else [None])
-        for seed in range(seeds)
-    ]
+    runs = cells(task, objective, scale, seeds, streets, graph, settings)
     how = How(device, threads=1)
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
@@ -140,6 +138,24 @@ def sweep(
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
     screen.print(f"now: nextlat-bench report {task} --records {out}", highlight=False)
+
+
+def cells(
+    task: str,
+    objective: str,
+    scale: str,
+    seeds: int,
+    streets: str | None = None,
+    graph: str | None = None,
+    settings: list[str] | None = None,
+) -> list["Run"]:
+    """The runs of a sweep, from its options as they are written."""
+    return [
+        preset(task, name, scale, seed, list(values), streets=streets, graph=star)
+        for name, values in grid(objective.split(","), settings or [])
+        for star in (graph.split(",") if graph else [None])
+        for seed in range(seeds)
+    ]
 
 
 def grid(objectives: list[str], settings: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -98,9 +98,11 @@ def curve_records(records: Sequence[Record], exhibits: Exhibits) -> list[Record]
     return found
 
 
-def collect_exhibits(path: Path) -> Exhibits:
-    """Those of a run folder, or of the run folders in a folder, over the committed ones."""
-    folders = [path] if (path / "run.json").exists() else sorted(path.glob("*/"))
+def collect_exhibits(*paths: Path) -> Exhibits:
+    """Those of run folders, and of the run folders in folders, over the committed ones."""
+    folders = [path for path in paths if path.is_dir()]
+    folders += [inner for path in folders for inner in sorted(path.glob("*/"))]
+    folders = [folder for folder in folders if (folder / "run.json").is_file()]
     known = committed_exhibits()
     curves, maps = dict(known.curves), dict(known.maps)
     for folder in folders:

@@ -116,7 +116,9 @@ def plain(panel: "Axes") -> None:
     """Numbers without powers on a logarithmic axis of few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = panel.get_ylim()
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 3.0)
+    panel.yaxis.set_major_locator(LogLocator(subs=subs))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     panel.minorticks_off()
 

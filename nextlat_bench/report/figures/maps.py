@@ -27,14 +27,14 @@ COLUMNS = (
 )
 
 
-def sketch(axes: "Axes", found: StreetSketch) -> None:
-    """Streets driven on black, false edges red and wider, the other streets grey.
+def sketch(axes: "Axes", found: StreetSketch, inches: float = 7.0) -> None:
+    """In a panel so wide: streets driven on black, false edges red and wider, the others grey.
 
     A false edge along a true street, driven the wrong way, shows as a red border of the black.
     """
     from matplotlib.collections import LineCollection
 
-    thick = min(max(20 / len(found.nodes) ** 0.5, 0.5), 1.6)  # points
+    thick = min(max(20 / len(found.nodes) ** 0.5, 0.5), 1.6) * max(inches / 7, 0.5)  # points
     for edges, looks in (
         (found.streets, LINES["streets not driven on"]),
         (found.false_edges, LINES["false edges"]),
@@ -101,12 +101,13 @@ def shown(scene: Scene, block: Block) -> list[tuple[str, StreetSketch]]:
 
 
 def maps(scene: Scene) -> "Figure | None":
-    """Up to three maps a row; none where no run of these has one."""
+    """Three maps a row, or two; none where no run of these has one."""
     pictures = [(b, shown(scene, b)) for b in scene.blocks]
     pictures = [(block, its) for block, its in pictures if its]
     if not pictures:
         return None
-    wide = min(3, max(len(its) for _, its in pictures))
+    most = max(len(its) for _, its in pictures)
+    wide = 2 if most in (1, 2, 4) else 3
     num_rows = sum(-(-len(its) // wide) for _, its in pictures)
     out, axes = canvas(num_rows, wide, height=WIDTH / wide)
     panels = iter(axes)
@@ -117,7 +118,7 @@ def maps(scene: Scene) -> "Figure | None":
                 panel.remove()
                 continue
             said, found = its[i]
-            sketch(panel, found)
+            sketch(panel, found, WIDTH / wide)
             heading = f"{block.heading}\n" if i == 0 and len(pictures) > 1 else ""
             panel.set_title(heading + said, loc="left", fontsize=10)
     out.text(0.995, 0.005, CREDIT, ha="right", va="bottom", fontsize=6, color="#666666")

@@ -70,6 +70,7 @@ GRAPHS = Drawing(
     "graphs are hatched.",
     only("greedy", "sampled"),
     graphs,
+    keep=most_graphs,
 )
 
 
@@ -83,6 +84,12 @@ def by_graph(blocks: list[Block]) -> dict[str, list[Block]]:
     for its in found.values():
         its.sort(key=lambda block: block.facts["num_train"] or float("inf"))
     return found
+
+
+def most_graphs(blocks: list[Block]) -> list[Block]:
+    """Of each graph that was trained on several numbers of examples, the most alone."""
+    kept = [its[-1] for its in by_graph(blocks).values()]
+    return [block for block in blocks if block in kept or not block.records]
 
 
 def several_sizes(blocks: list[Block]) -> list[Block]:
@@ -100,18 +107,20 @@ def data(scene: Scene) -> "Figure":
             means_of = [[r for r in rows if r.source == "measured"] for rows in found]
             line = [(x, value(rows[0])) for x, rows in enumerate(means_of) if rows]
             panel.plot(*zip(*line, strict=True), **MEAN, color=colour, marker=marker)
-            aside = 0.12 + 0.1 * k  # of the mean, an objective's seeds beside another's
+            aside = 0.06 + 0.05 * k  # of the mean, an objective's seeds beside another's
             for x, rows in enumerate(found):
                 for beside, row in seeds_beside(rows):
                     looks = SEED | {"markeredgecolor": colour}
-                    panel.plot(x + aside + 0.08 * beside, value(row), **looks)
+                    panel.plot(x + aside + 0.05 * beside, value(row), **looks)
         panel.axhline(100 / blocks[0].facts["degree"], **CHANCE)
         sizes = [block.facts["num_train"] for block in blocks]
         panel.set_xticks(range(len(sizes)), [f"{n:,}" if n else "never repeated" for n in sizes])
         panel.set(xlabel="training graphs", ylabel="whole paths right, %", ylim=(0, 103))
         panel.set_xlim(-0.3, len(sizes) - 0.2)
         heading = blocks[-1].heading  # without a number, where one trained on ever new graphs
-        panel.set_title(heading.partition(f", {sizes[-1]:,} graphs")[0] if sizes[-1] else heading)
+        if sizes[-1]:
+            heading = heading.replace(f", {sizes[-1]:,} graphs", "")
+        panel.set_title(heading, loc="left")
     entries = means(objectives) | {"one seed": one_line(**SEED), "chance": one_line(**CHANCE)}
     legend(out, entries)
     return out

@@ -16,7 +16,7 @@ from nextlat_bench.report.tables import Block, Row, blocks_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Columns", "Drawing", "Scene", "only", "ours", "seeds_beside", "value"]
+__all__ = ["Columns", "Drawing", "Scene", "has_value", "only", "ours", "seeds_beside", "value"]
 
 Columns: TypeAlias = Callable[[Layout, Sequence[Record]], tuple[Column, ...]]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.report.figures.curves import measured
-from nextlat_bench.report.figures.scene import Drawing, Scene, seeds_beside, value
+from nextlat_bench.report.figures.scene import Drawing, Scene, has_value, seeds_beside, value
 from nextlat_bench.report.figures.style import (
     GREY,
     MEAN,
@@ -18,6 +18,7 @@ from nextlat_bench.report.figures.style import (
 )
 from nextlat_bench.report.layouts import Column, Layout
 from nextlat_bench.report.records import Record
+from nextlat_bench.report.tables import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +32,7 @@ METRICS = {
     "bound": ("speculation", "Tokens a round at most"),
     "speedup": ("speculation_speed", "Speed-up"),
 }
+SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up"}
 DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
 
 
@@ -68,14 +70,17 @@ def drafts(scene: Scene) -> "Figure":
     at = {(c.metric, *place(c)): i for i, c in enumerate(scene.layout.columns)}
     kinds = sorted({kind for _, _, kind in at})
     known = sorted({draft for _, draft, _ in at}, key=length)
-    horizons = sorted({row.variant.get("horizon", 0) for b in scene.blocks for row in b.rows})
-    out, axes = canvas(2 * len(scene.blocks), len(kinds), height=3.0)
+    drawn = [row for b in scene.blocks for row in b.rows if has_value(row)]
+    horizons = sorted({row.variant.get("horizon", 0) for row in drawn})
+    ours = {m for row in drawn if row.num_seeds for m in with_value(row, scene.layout.columns)}
+    said_of = {metric: said for metric, said in SAID.items() if metric in ours}
+    out, axes = canvas(len(said_of) * len(scene.blocks), len(kinds), height=3.0)
     panels = iter(axes)
     for block in scene.blocks:
-        for metric, said in (("accepted", "accepted tokens a round"), ("speedup", "speed-up")):
+        for metric, said in said_of.items():
             for k, kind in enumerate(kinds):
                 panel = next(panels)
-                for row in block.rows:
+                for row in filter(has_value, block.rows):
                     points = [
                         (x, value(row, at[metric, draft, kind])) for x, draft in enumerate(known)
                     ]
@@ -94,19 +99,22 @@ def drafts(scene: Scene) -> "Figure":
                     elif row.source == "paper":
                         looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
                         panel.plot(*zip(*points, strict=True), **looks)
-                for beside, row in seeds_beside(block.rows):
-                    for x, draft in enumerate(known):
-                        looks = SEED | {"markeredgecolor": look(row.objective)[0]}
-                        looks |= {"markersize": 3.5}
-                        panel.plot(x + 0.5 * beside, value(row, at[metric, draft, kind]), **looks)
+                for g, group in enumerate(by_label(block.rows)):
+                    looks = SEED | {"markeredgecolor": look(group[0].objective)[0]}
+                    looks |= {"markersize": 3.5}
+                    for beside, row in seeds_beside(group):
+                        for x, draft in enumerate(known):
+                            where = x + 0.08 + 0.06 * (g + beside)
+                            panel.plot(where, value(row, at[metric, draft, kind]), **looks)
                 panel.set_xticks(range(len(known)), known)
-                panel.set_ylim(0, None)
+                panel.set(ylim=(0, None), xlim=(-0.3, len(known) - 0.4))
                 if metric == "speedup":
                     panel.axhline(1, color=GREY, linewidth=1.0)
+                if metric == [*said_of][-1]:
                     panel.set_xlabel("tokens a draft")
                 if k == 0:
                     panel.set_ylabel(said)
-                if metric == "accepted":
+                if metric == next(iter(said_of)):
                     panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
     entries = means(scene.objectives)
     for horizon, dashes in zip(horizons, DASHES, strict=False):
@@ -117,6 +125,18 @@ def drafts(scene: Scene) -> "Figure":
     entries["paper"] = one_line(color="none", marker="o", markeredgecolor=GREY)
     legend(out, entries)
     return out
+
+
+def with_value(row: Row, columns: Sequence[Column]) -> list[str]:
+    """The metrics of which it has a value."""
+    cells = zip(columns, row.cells, strict=True)
+    return sorted({column.metric for column, cell in cells if cell.value is not None})
+
+
+def by_label(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each model."""
+    labels = dict.fromkeys(row.label for row in rows if row.num_seeds)
+    return [[row for row in rows if row.label == label] for label in labels]
 
 
 DRAFTS = Drawing(

@@ -105,5 +105,6 @@ def one_line(**looks: Any) -> "Artist":
 
 
 def legend(drawn: "Figure", entries: "dict[str, Artist]") -> None:
-    columns = min(len(entries), 5)
+    num_rows = -(-len(entries) // 5)
+    columns = -(-len(entries) // num_rows)  # rows of like length
     drawn.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)

@@ -62,16 +62,13 @@ def bars(scene: Scene) -> "Figure":
         first, second = axes[8 * i : 8 * i + 4], axes[8 * i + 4 : 8 * i + 8]
         for panel, heading in zip([*first, *second[:2]], BARRED, strict=True):
             barred(panel, block, objectives, headings.index(heading))
-            panel.set_title(heading.removesuffix(" %"), loc="left", fontsize=10)
+            panel.set_title(heading, loc="left", fontsize=10)
             unit = heading != "Latent rank" and not heading.endswith("%")
             panel.set_ylim(0, 1.03 if unit else 103 if heading.endswith("%") else None)
         for panel, metric in zip(second[2:], DETOURS, strict=True):
             detoured(panel, block, objectives, headings, metric)
-            panel.set_title(f"Detours, {metric}", loc="left", fontsize=10)
-        for panel in (first[0], first[1], second[2], second[3]):
-            panel.set_ylabel("%", rotation=0, labelpad=6)
-        titles = block.heading, BARRED[0].removesuffix(" %")  # the first is as wide as the row
-        first[0].set_title("\n".join(titles), loc="left", fontsize=10)
+            panel.set_title(f"Detours, {metric} %", loc="left", fontsize=10)
+        first[0].set_title(f"{block.heading}\n{BARRED[0]}", loc="left", fontsize=10)
     entries: dict[str, Artist] = dict(means(objectives))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
     legend(out, entries)
@@ -103,7 +100,7 @@ def detoured(
     """Lines by the share of steps that are replaced."""
     pattern = re.compile(rf"Detours ([\d.]+), {metric} %")
     found = [(i, match[1]) for i, text in enumerate(headings) if (match := pattern.match(text))]
-    for objective in objectives:
+    for k, objective in enumerate(objectives):
         colour, marker = look(objective)
         rows = [row for row in block.rows if row.objective == objective]
         for row in rows:
@@ -117,10 +114,10 @@ def detoured(
         for beside, row in seeds_beside(rows):
             for x, (i, _) in enumerate(found):
                 looks = SEED | {"markeredgecolor": colour, "markersize": 3.5}
-                panel.plot(x + 0.3 * beside, value(row, i), **looks)
+                panel.plot(x + 0.2 + 0.05 * k + 0.2 * beside, value(row, i), **looks)
     panel.set_xticks(range(len(found)), [p.removeprefix("0") or "0" for _, p in found])
-    panel.set(ylim=(0, 103), xlim=(-0.4, len(found) - 0.6))
-    panel.set_xlabel("share of steps replaced", fontsize=10)
+    panel.set(ylim=(0, 103), xlim=(-0.3, len(found) - 0.4))
+    panel.set_xlabel("steps replaced", fontsize=10)
 
 
 BARS = Drawing(

@@ -31,6 +31,10 @@ class Curve:
     steps: list[int]
     next_token: list[float]
 
+    def __post_init__(self) -> None:
+        if [type(step) for step in self.steps] != [int] * len(self.next_token):
+            raise ValueError("steps, next_token: expected as many whole numbers as losses")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StreetSketch:
@@ -42,6 +46,15 @@ class StreetSketch:
     streets: list[list[int]]
     true_edges: list[list[int]]  # of the streets, those driven on
     false_edges: list[list[int]]
+
+    def __post_init__(self) -> None:
+        known = set(range(len(self.nodes)))
+        for edge in (*self.streets, *self.true_edges, *self.false_edges):
+            if not (isinstance(edge, list) and len(edge) == 2 and known.issuperset(edge)):
+                raise ValueError(f"an edge {edge!r}: expected two of its {len(known)} nodes")
+        for place in self.nodes:
+            if not (isinstance(place, list) and [type(x) for x in place] == [float, float]):
+                raise ValueError(f"a node {place!r}: expected longitude and latitude")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,28 @@ if TYPE_CHECKING:
 __all__ = ["DATA", "GRAPHS"]
 
 
+def by_graph(blocks: list[Block]) -> dict[str, list[Block]]:
+    """Blocks that differ in the number of training graphs alone, the fewest first."""
+    found = defaultdict(list)
+    for block in blocks:
+        graph = {key: fact for key, fact in block.facts.items() if key != "num_train"}
+        if block.records:
+            found[json.dumps(graph, sort_keys=True)].append(block)
+    for its in found.values():
+        its.sort(key=lambda block: block.facts["num_train"] or float("inf"))
+    return found
+
+
+def most_graphs(blocks: list[Block]) -> list[Block]:
+    """Of each graph that was trained on several numbers of examples, the most alone."""
+    kept = [its[-1] for its in by_graph(blocks).values()]
+    return [block for block in blocks if block in kept or not block.records]
+
+
+def several_sizes(blocks: list[Block]) -> list[Block]:
+    return [block for its in by_graph(blocks).values() if len(its) > 1 for block in its]
+
+
 def graphs(scene: Scene) -> "Figure":
     """Bars of the share of whole paths that are right, a group for each graph.
 
@@ -72,28 +94,6 @@ GRAPHS = Drawing(
     graphs,
     keep=most_graphs,
 )
-
-
-def by_graph(blocks: list[Block]) -> dict[str, list[Block]]:
-    """Blocks that differ in the number of training graphs alone, the fewest first."""
-    found = defaultdict(list)
-    for block in blocks:
-        graph = {key: fact for key, fact in block.facts.items() if key != "num_train"}
-        if block.records:
-            found[json.dumps(graph, sort_keys=True)].append(block)
-    for its in found.values():
-        its.sort(key=lambda block: block.facts["num_train"] or float("inf"))
-    return found
-
-
-def most_graphs(blocks: list[Block]) -> list[Block]:
-    """Of each graph that was trained on several numbers of examples, the most alone."""
-    kept = [its[-1] for its in by_graph(blocks).values()]
-    return [block for block in blocks if block in kept or not block.records]
-
-
-def several_sizes(blocks: list[Block]) -> list[Block]:
-    return [block for its in by_graph(blocks).values() if len(its) > 1 for block in its]
 
 
 def data(scene: Scene) -> "Figure":

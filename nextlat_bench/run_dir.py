@@ -6,6 +6,7 @@ metrics.jsonl       a row every few steps
 checkpoints/STEP/   model.safetensors, state.pt, manifest.json with their digests; two are kept
 model.safetensors   the trained weights, and trained.json: their digest and what they cost
 records.jsonl       what the probes measured; validation.jsonl: on the validation split
+PROBE.json          what figures need and no record holds, e.g. map_reconstruction.json
 DONE                there is nothing left to do
 """
 

@@ -1,14 +1,16 @@
 """Renders every table and figure from the committed records to results/rendered/, and the README's
 tables, which stand between `<!-- table NAME -->` and `<!-- end of table -->`.
 
-python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed
+python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed,
+                                          their training curves and their street maps
 """
 
 import re
 import sys
 from pathlib import Path
 
-from nextlat_bench.report.figures import draw
+from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, to_json
+from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.records import Record, collect, distinct, read, write
 from nextlat_bench.report.tables import names, table
 
@@ -24,16 +26,34 @@ def main(runs: list[str]) -> None:
     for task in sorted({record.task for record in records}):
         mine = [record for record in records if record.task == task]
         write(RECORDS / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))
+    exhibits = collect_exhibits(*map(Path, runs))
+    keep(exhibits, {record.run: record.task for record in records})
     RENDERED.mkdir(exist_ok=True)
     for name in names():
         made = table(name, records)
         for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
-        draw(name, records, RENDERED / f"{name}.png")
+    for name in FIGURES:
+        draw(name, records, RENDERED / f"{name}.png", exhibits)
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)
     readme.write_text(shown, encoding="utf-8")
+
+
+def keep(exhibits: Exhibits, tasks: dict[str, str]) -> None:
+    """Those of these runs, whose tasks are given: curves by task, a line a run; a file a map."""
+    lines: dict[str, bytes] = {}
+    for run, curve in sorted(exhibits.curves.items()):
+        if run in tasks:
+            lines[tasks[run]] = lines.get(tasks[run], b"") + to_json(curve)
+    files = {ROOT / "results" / "curves" / f"{task}.jsonl": text for task, text in lines.items()}
+    for run, sketch in exhibits.maps.items():
+        if run in tasks:
+            files[ROOT / "results" / "maps" / f"{run}.json"] = to_json(sketch)
+    for path, content in files.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def marked(name: str, records: list[Record]) -> str:

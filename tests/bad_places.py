@@ -118,6 +118,11 @@ UNTRAINED: Places = {
 }
 MEASURED: Places = {
     "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
+    "cut-map": (
+        changed("map_reconstruction.json", holding("{")),
+        "map_reconstruction.json is damag",
+    ),
+    "no-map": (changed("map_reconstruction.json", holding("{}")), "run is missing"),
     "fifo-records": (changed("records.jsonl", os.mkfifo), "is no regular file"),
     "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
 }

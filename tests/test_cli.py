@@ -60,6 +60,7 @@ def test_run_leaves_a_complete_folder(runs: Path) -> None:
         "distinction",
         "detours",
         "rank",
+        "spectrum",
         "state_probe",
         "transition",
         "map_reconstruction",

@@ -114,14 +114,17 @@ def report(
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draws its figures there")
+    ] = None,
 ) -> None:
     """Prints the paper's tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
     """
     from nextlat_bench import registry
-    from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.exhibits import collect_exhibits
+    from nextlat_bench.report.figures import draw, figures_of
     from nextlat_bench.report.records import found
     from nextlat_bench.report.tables import names, table
 
@@ -130,6 +133,7 @@ def report(
     rows, source = found(records)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
+        exhibits = collect_exhibits(records or Path("runs"))
     for name in chosen:
         made = table(name, rows)
         if format == "terminal":
@@ -138,6 +142,7 @@ def report(
             print(f"from {source}")
         else:
             print({"md": made.markdown, "tex": made.latex, "csv": made.csv}[format](), end="")
-        if figures is not None:
-            path = figures / f"{name}.png"
-            print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
+        for drawing in figures_of(name) if figures is not None else []:
+            path = Path(figures or "", f"{drawing}.png")
+            drawn = draw(drawing, rows, path, exhibits)
+            print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)

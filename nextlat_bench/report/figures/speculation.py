@@ -1,0 +1,150 @@
+"""Self-speculative decoding: what is accepted of a draft, and what that saves."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nextlat_bench.report.figures.curves import measured
+from nextlat_bench.report.figures.scene import Drawing, Scene, has_value, seeds_beside, value
+from nextlat_bench.report.figures.style import (
+    GREY,
+    MEAN,
+    SEED,
+    canvas,
+    legend,
+    look,
+    means,
+    one_line,
+)
+from nextlat_bench.report.layouts import Column, Layout
+from nextlat_bench.report.records import Record
+from nextlat_bench.report.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DRAFTS"]
+
+PLACE = re.compile(r"draft=(\w+),kind=(\w+)")
+# metric -> its probe and what it is called
+METRICS = {
+    "accepted": ("speculation", "Accepted"),
+    "bound": ("speculation", "Tokens a round at most"),
+    "speedup": ("speculation_speed", "Speed-up"),
+}
+SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up"}
+DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
+
+
+def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
+    """Each metric, kind of text and length of a draft; the table's own where it is one of them,
+    beside which the paper's number stands."""
+    own = {(c.metric, c.conditions): c.key for c in layout.columns}
+    places = {match.groups() for r in records if (match := PLACE.fullmatch(r.condition))}
+    return tuple(
+        Column(
+            own.get((metric, (f"draft={draft},kind={kind}",)), ""),
+            *(f"{said}, {kind}, draft {draft}", probe, metric),
+            (f"draft={draft},kind={kind}",),
+            {"sampled": False},
+            form=".2f",
+        )
+        for metric, (probe, said) in METRICS.items()
+        for draft, kind in sorted(places, key=lambda place: (place[1], length(place[0])))
+    )
+
+
+def length(draft: str) -> float:
+    return int(draft) if draft.isdigit() else float("inf")
+
+
+def place(column: Column) -> tuple[str, str]:
+    """Its draft and kind."""
+    match = PLACE.fullmatch(column.conditions[0])
+    assert match
+    return match[1], match[2]
+
+
+def drafts(scene: Scene) -> "Figure":
+    """For each setting accepted tokens above and the speed-up below, a panel a kind of text."""
+    at = {(c.metric, *place(c)): i for i, c in enumerate(scene.layout.columns)}
+    kinds = sorted({kind for _, _, kind in at})
+    known = sorted({draft for _, draft, _ in at}, key=length)
+    drawn = [row for b in scene.blocks for row in b.rows if has_value(row)]
+    horizons = sorted({row.variant.get("horizon", 0) for row in drawn})
+    ours = {m for row in drawn if row.num_seeds for m in with_value(row, scene.layout.columns)}
+    said_of = {metric: said for metric, said in SAID.items() if metric in ours}
+    out, axes = canvas(len(said_of) * len(scene.blocks), len(kinds), height=3.0)
+    panels = iter(axes)
+    for block in scene.blocks:
+        for metric, said in said_of.items():
+            for k, kind in enumerate(kinds):
+                panel = next(panels)
+                for row in filter(has_value, block.rows):
+                    points = [
+                        (x, value(row, at[metric, draft, kind])) for x, draft in enumerate(known)
+                    ]
+                    colour, marker = look(row.objective)
+                    dashes = DASHES[horizons.index(row.variant.get("horizon", 0)) % len(DASHES)]
+                    if row.source == "measured":
+                        looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
+                        panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+                        if metric == "accepted":  # one of a round is always accepted
+                            most = [
+                                (x, value(row, at["bound", draft, kind]) - 1)
+                                for x, draft in enumerate(known)
+                            ]
+                            looks = {"color": colour, "linestyle": "none", "marker": "_"}
+                            panel.plot(*zip(*most, strict=True), **looks, markersize=11)
+                    elif row.source == "paper":
+                        looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
+                        panel.plot(*zip(*points, strict=True), **looks)
+                for g, group in enumerate(by_label(block.rows)):
+                    looks = SEED | {"markeredgecolor": look(group[0].objective)[0]}
+                    looks |= {"markersize": 3.5}
+                    for beside, row in seeds_beside(group):
+                        for x, draft in enumerate(known):
+                            where = x + 0.08 + 0.06 * (g + beside)
+                            panel.plot(where, value(row, at[metric, draft, kind]), **looks)
+                panel.set_xticks(range(len(known)), known)
+                panel.set(ylim=(0, None), xlim=(-0.3, len(known) - 0.4))
+                if metric == "speedup":
+                    panel.axhline(1, color=GREY, linewidth=1.0)
+                if metric == [*said_of][-1]:
+                    panel.set_xlabel("tokens a draft")
+                if k == 0:
+                    panel.set_ylabel(said)
+                if metric == next(iter(said_of)):
+                    panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
+    entries = means(scene.objectives)
+    for horizon, dashes in zip(horizons, DASHES, strict=False):
+        if horizon:
+            entries[f"d = {horizon}"] = one_line(color=GREY, linestyle=dashes)
+    entries["one seed"] = one_line(**SEED)
+    entries["most possible"] = one_line(color=GREY, linestyle="none", marker="_", markersize=11)
+    entries["paper"] = one_line(color="none", marker="o", markeredgecolor=GREY)
+    legend(out, entries)
+    return out
+
+
+def with_value(row: Row, columns: Sequence[Column]) -> list[str]:
+    """The metrics of which it has a value."""
+    cells = zip(columns, row.cells, strict=True)
+    return sorted({column.metric for column, cell in cells if cell.value is not None})
+
+
+def by_label(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each model."""
+    labels = dict.fromkeys(row.label for row in rows if row.num_seeds)
+    return [[row for row in rows if row.label == label] for label in labels]
+
+
+DRAFTS = Drawing(
+    "speculation",
+    "Self-speculative decoding: accepted tokens a round and the speed-up over plain greedy "
+    "decoding, by the length of a draft.",
+    columns,
+    drafts,
+    by_horizon=True,
+    keep=measured,
+)

@@ -5,7 +5,7 @@ folder, HERE for its recipe; an argument that is a key of bad_places.PLACES is m
 working directory. Wrong values of fields, and damaged JSON: bad_fields.py.
 """
 
-from bad_places import MEASURED, STATES, UNFINISHED, UNTRAINED, Places
+from bad_places import DRAWN, MEASURED, STATES, UNFINISHED, UNTRAINED, Places
 
 __all__ = ["COMMANDS", "HERE", "RUN"]
 
@@ -214,6 +214,10 @@ COMMANDS: dict[str, Refusals] = {
         "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
         "empty format": (["report", "--format", ""], "no format named ''"),
         "no such records": (["report", "--records", "nowhere"], "nowhere"),
+        **{
+            name: (["report", "taxi", "--records", name, "--figures", "drawn"], says)
+            for name, (_, says) in DRAWN.items()
+        },
         "figures in a file": (["report", "a5", "--figures", "a-file"], "a-file"),
         **{
             name: (["report", "taxi", "--records", name], says)

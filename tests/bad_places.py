@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MEASURED", "PLACES", "STATES", "UNFINISHED", "UNTRAINED", "Places", "make"]
+__all__ = ["DRAWN", "MEASURED", "PLACES", "STATES", "UNFINISHED", "UNTRAINED", "Places", "make"]
 
 MEGABYTES = 50
 
@@ -32,7 +32,7 @@ def changed(name: str, how: Maker) -> Maker:
     def make(path: Path) -> None:
         shutil.copytree(os.environ["FINISHED_RUN"], path)
         target = path / name
-        target.unlink()
+        target.unlink(missing_ok=True)
         how(target)
 
     return make
@@ -116,13 +116,21 @@ UNTRAINED: Places = {
         "did you mean 'taxi'",
     ),
 }
+MAP = "map_reconstruction.json"
+EDGES: dict[str, object] = {"true_edges": [], "false_edges": []}
+EDGES |= {"run": "r", "source": "", "nodes": [[31.0, 30.0]], "streets": [[0, 1]]}
+DRAWN: Places = {
+    "cut-map": (changed(MAP, holding("{")), f"{MAP} is damaged"),
+    "empty-map": (changed(MAP, holding("{}")), "run is missing"),
+    "no-node": (changed(MAP, holding(json.dumps(EDGES))), "an edge [0, 1]: expected two of its 1"),
+    "no-place": (
+        changed(MAP, holding(json.dumps(EDGES | {"nodes": [[31.0], [31.0]]}))),
+        "a node [31.0]: expected longitude and latitude",
+    ),
+    "fifo-map": (changed(MAP, os.mkfifo), "is no regular file"),
+}
 MEASURED: Places = {
     "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
-    "cut-map": (
-        changed("map_reconstruction.json", holding("{")),
-        "map_reconstruction.json is damag",
-    ),
-    "no-map": (changed("map_reconstruction.json", holding("{}")), "run is missing"),
     "fifo-records": (changed("records.jsonl", os.mkfifo), "is no regular file"),
     "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
 }
@@ -172,7 +180,7 @@ PLACES: dict[str, Maker] = {
     "digits.jsonl": holding("9" * 10_000),
     "junk.jsonl": junk(NOISE),
     "letters.jsonl": junk(b"a"),
-    **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED).items()},
+    **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED | DRAWN).items()},
     **{f"{name}-out": under_its_id(m) for name, (m, _) in (STATES | UNFINISHED).items()},
 }
 

@@ -19,7 +19,7 @@ from nextlat_bench.report.exhibits import Curve, Exhibits, StreetSketch
 from nextlat_bench.report.records import Record
 
 WHO = ("gpt", "mtp", "jtp", "nextlat")
-LANGUAGE = {"source": "stdlib", "digest": "ab" * 32, "domain": "both", "vocab_size": 8192}
+LANGUAGE = {"source": "python-3.11.7", "digest": "ab" * 8, "domain": "both", "vocab_size": 8192}
 LANGUAGE |= {"length": 128, "max_bytes": None}
 DRAFTS = ("1", "2", "5", "10", "adaptive")
 REPLACED = ("0", "0.01", "0.1", "0.5", "0.75")

@@ -1,22 +1,11 @@
 """Figures as pure functions of records: what is drawn is what was measured, every seed of it."""
 
-import subprocess
-import sys
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from figure_parts import bars, colour, drawn, points
 from report_records import (
     A5,
     LENGTHS,
-    MADE_UP,
     a5_records,
     countdown_records,
     of,
@@ -24,48 +13,8 @@ from report_records import (
     seeds,
 )
 
-from nextlat_bench.report.figures import FIGURES, LOOKS, draw, figure
-from nextlat_bench.report.records import Record, write
-
-EVERYTHING = {"path_star": path_star_records, "countdown": countdown_records, "a5": a5_records}
-
-
-def drawn(name: str, records: list[Record]) -> Figure:
-    made = figure(name, records)
-    assert made is not None
-    return made
-
-
-def points(axes: Axes, **wanted: Any) -> set[tuple[float, float]]:
-    """Of all lines that look so."""
-    return {
-        (float(x), round(float(y), 6))
-        for line in axes.lines
-        if all(getattr(line, f"get_{key}")() == value for key, value in wanted.items())
-        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
-    }
-
-
-def bars(axes: Axes) -> list[tuple[float, float, str, bool]]:
-    """Centre, height, colour and whether it is hatched, from left to right."""
-    found = []
-    for patch in axes.patches:
-        assert isinstance(patch, Rectangle)
-        hatched = bool(patch.get_hatch())
-        colour = to_hex(patch.get_edgecolor() if hatched else patch.get_facecolor())
-        centre = patch.get_x() + patch.get_width() / 2
-        if not np.isnan(patch.get_height()):  # nothing to be seen
-            found.append((centre, patch.get_height(), colour.lower(), hatched))
-    return sorted(found)
-
-
-def legend(made: Figure) -> list[str]:
-    return [text.get_text() for text in made.legends[0].get_texts()]
-
-
-def colour(objective: str) -> str:
-    return LOOKS[objective][0].lower()
-
+from nextlat_bench.report.figures import LOOKS
+from nextlat_bench.report.records import Record
 
 # ---- Path-Star
 
@@ -211,94 +160,3 @@ def test_short_words_have_no_panel_of_long_ones() -> None:
     made = drawn("a5", [*a5_records(), *short])
     assert [axes.get_xlim() for axes in made.axes] == [(1, 36), (36, 240), (1, 12)]
     assert {y for _, y in points(made.axes[2], linestyle=":")} == {round(100 / 6, 6)}
-
-
-# ---- all of them
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_objective_is_in_the_legend(name: str) -> None:
-    made = drawn(name, EVERYTHING[name]())
-    wanted = {"GPT", "MTP", "JTP", "NextLat", {"a5": "GRU"}.get(name, "BST"), "one seed"}
-    assert wanted <= set(legend(made))
-    assert "True world model" not in legend(made)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_an_objective_of_ones_own_is_drawn(name: str) -> None:
-    mine = [
-        Record(**(vars(r) | {"objective": "mine", "run": f"mine {r.run}"}))
-        for r in EVERYTHING[name]()
-        if r.objective == "nextlat"
-    ]
-    assert "mine" in legend(drawn(name, [*EVERYTHING[name](), *mine]))
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_nothing_is_cut_off_or_overlaps(name: str) -> None:
-    """Tick labels beside each other, and all text inside the picture."""
-    made = drawn(name, EVERYTHING[name]())
-    renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
-    made.draw(renderer)
-    for axes in made.axes:
-        labels = [t for t in axes.get_xticklabels() if t.get_text() and t.get_visible()]
-        boxes = [label.get_window_extent(renderer) for label in labels]
-        for left, right in pairwise(boxes):
-            assert left.x1 < right.x0
-        for text in (*labels, axes.xaxis.label, axes.yaxis.label, axes.title):
-            box = text.get_window_extent(renderer)
-            if text.get_text():
-                assert box.x0 >= 0
-                assert box.y0 >= 0
-                assert box.x1 <= made.bbox.x1
-                assert box.y1 <= made.bbox.y1
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_same_records_give_the_same_bytes(name: str, tmp_path: Path) -> None:
-    records = EVERYTHING[name]()
-    assert draw(name, records, tmp_path / "deep" / "a.png")
-    first = (tmp_path / "deep" / "a.png").read_bytes()
-    with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red", "savefig.dpi": 20}):
-        assert draw(name, records[::-1], tmp_path / "b.png")
-    assert first.startswith(b"\x89PNG")
-    assert (tmp_path / "b.png").read_bytes() == first
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_where_nothing_was_measured_there_is_no_figure(name: str, tmp_path: Path) -> None:
-    truth = [r for r in path_star_records() if r.objective == "oracle"]
-    lost = [
-        Record(**(vars(r) | {"value": None, "low": None, "high": None})) for r in EVERYTHING[name]()
-    ]
-    for records in ([], MADE_UP, truth, lost):
-        assert figure(name, records) is None
-        assert not draw(name, records, tmp_path / "none.png")
-    assert not list(tmp_path.iterdir())
-
-
-def test_taxi_has_no_figure_and_an_unknown_table_is_named() -> None:
-    assert figure("taxi", MADE_UP) is None
-    with pytest.raises(ValueError, match=r"no table named 'a6' \(there are: a5, "):
-        figure("a6", [])
-
-
-def test_report_says_what_it_drew(tmp_path: Path) -> None:
-    """On standard error: what it prints can be piped into a file."""
-    write(tmp_path / "a5.jsonl", a5_records())
-    arguments = ["--format", "csv", "--records", "a5.jsonl", "--figures", "drawn"]
-    command = [sys.executable, "-m", "nextlat_bench", "report", "a5", "taxi", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stderr.splitlines() == [str(Path("drawn", "a5.png")), "taxi: nothing to draw"]
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a5.png"]
-    assert "drawn" not in done.stdout
-
-
-def test_importing_figures_loads_neither_matplotlib_nor_torch_nor_tasks() -> None:
-    code = (
-        "import sys, nextlat_bench.report.figures as f; f.figure('a5', []);"
-        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'matplotlib')"
-        " or m.startswith(('nextlat_bench.tasks', 'nextlat_bench.probes'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -122,7 +122,7 @@ def collect_exhibits(*paths: Path) -> Exhibits:
         log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
         if log.is_file() and (curve := curve_of(folder.name, list(_logged(read_bytes(log))))):
             curves[curve.run] = curve
-        if sketch.is_file():
+        if sketch.exists():
             found = _parse(StreetSketch, read_bytes(sketch), str(sketch))
             maps[found.run] = found
     return Exhibits(curves, maps)

@@ -8,7 +8,7 @@ section 4.1, whose effective rank is one number of these.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from nextlat_bench.probes.rank import (
     stack,
 )
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import FloatArray, Task
+from nextlat_bench.tasks._core import FloatArray, Task, check_count, check_option
 
 __all__ = ["Spectrum", "largest"]
 
@@ -58,10 +58,11 @@ class Spectrum(Probe):
     positions: Positions = "all"
 
     def __post_init__(self) -> None:
-        self.rank()
+        check_count(self, "num_positions")
+        check_option(self, "positions", get_args(Positions))
 
     def rank(self) -> Rank:
-        """The probe whose hidden states these are; it checks the parameters, too."""
+        """The probe whose hidden states these are."""
         return Rank(num_positions=self.num_positions, positions=self.positions)
 
     def measure(

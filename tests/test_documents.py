@@ -8,6 +8,7 @@ import pytest
 import typer.main
 
 from nextlat_bench.cli import app
+from nextlat_bench.report.figures import FIGURES, figure
 from nextlat_bench.report.records import committed
 from nextlat_bench.report.tables import names, table
 
@@ -59,6 +60,13 @@ def test_rendered_tables_are_those_of_the_committed_records(
 ) -> None:
     rendered = (ROOT / "results" / "rendered" / f"{name}.{suffix}").read_text(encoding="utf-8")
     assert rendered == getattr(table(name, committed()), form)()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_the_committed_records_is_rendered(name: str) -> None:
+    """Their bytes depend on the versions of matplotlib and of the fonts."""
+    rendered = ROOT / "results" / "rendered" / f"{name}.png"
+    assert rendered.exists() == (figure(name, committed()) is not None)
 
 
 def shown_tables() -> list[tuple[str, str]]:

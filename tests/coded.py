@@ -1,0 +1,29 @@
+"""A subject whose hidden states are known."""
+
+import numpy as np
+
+from nextlat_bench.subject import Subject
+
+
+class Coded(Subject):
+    """Each hidden state is a fixed vector of the token just read; nan where there is padding."""
+
+    name = "coded"
+
+    def __init__(self, task, width=24):
+        self.pad = task.vocab.pad
+        self.codes = np.random.default_rng(0).standard_normal((len(task.vocab), width)) + 2
+        self.codes[self.pad] = np.nan
+
+    def start(self, prompts):
+        raise AssertionError("rank generates nothing")
+
+    def hidden(self, tokens, reading="hidden"):
+        assert reading == "hidden"
+        return self.codes[tokens].astype(np.float32)
+
+    def predict_hidden(self, hidden, tokens):
+        return None
+
+    def read_out(self, hidden):
+        raise AssertionError("rank reads no token")

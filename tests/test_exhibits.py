@@ -1,0 +1,116 @@
+"""What figures need beside records: found in run folders, kept with the committed results."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figure_records import small_map, taxi_records
+
+from nextlat_bench.files import parse_json
+from nextlat_bench.report.exhibits import (
+    MAP_FILE,
+    Curve,
+    Exhibits,
+    collect_exhibits,
+    committed_exhibits,
+    curve_of,
+    curve_records,
+    to_json,
+)
+from nextlat_bench.report.records import committed
+
+ROOT = Path(__file__).parents[1]
+
+
+def log(num: int, every: int = 10) -> list[dict[str, float]]:
+    return [{"step": every * (i + 1), "next_token": 1 / (i + 1), "loss": 9.0} for i in range(num)]
+
+
+def run_folder(path: Path, num: int = 210) -> Path:
+    path.mkdir()
+    (path / "run.json").write_text("{}")
+    lines = [json.dumps(row) + "\n" for row in log(num)]
+    (path / "metrics.jsonl").write_text("".join(lines) + '{"step": 9999, "next_')
+    (path / MAP_FILE).write_bytes(to_json(small_map(path.name)))
+    return path
+
+
+def test_a_curve_is_of_means_over_as_many_steps() -> None:
+    curve = curve_of("r", log(200))
+    assert curve is not None
+    assert curve.steps == list(range(40, 2001, 40))
+    losses = np.array([row["next_token"] for row in log(200)]).reshape(50, 4).mean(axis=1)
+    assert curve.next_token == [pytest.approx(loss, rel=1e-3) for loss in losses]
+    assert len(to_json(curve)) < 1000
+    short = curve_of("r", log(3))
+    assert short == Curve(run="r", steps=[10, 20, 30], next_token=[1.0, 0.5, 0.3333])
+    odd = curve_of("r", log(211))
+    assert odd is not None
+    assert len(odd.steps) == 50
+    assert odd.steps[-1] == 2110
+    assert curve_of("r", []) is None
+
+
+def test_those_of_run_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_folder(tmp_path / name)
+    (tmp_path / "no-run").mkdir()
+    (tmp_path / "no-run" / "metrics.jsonl").write_text('{"step": 1, "next_token": 1.0}\n')
+    found = collect_exhibits(tmp_path)
+    assert found.curves.keys() - committed_exhibits().curves.keys() == {"a", "b"}
+    assert found.curves["a"].steps[-1] == 2100  # of a line cut off by a kill, nothing
+    assert found.maps["b"] == small_map("b")
+    alone = collect_exhibits(tmp_path / "a", tmp_path / "b")
+    assert (alone.curves, alone.maps) == (found.curves, found.maps)
+    assert collect_exhibits(tmp_path / "a" / "metrics.jsonl") == committed_exhibits()
+    assert collect_exhibits(tmp_path / "nowhere") == committed_exhibits()
+
+
+def test_points_are_rows_of_the_run_they_are_of() -> None:
+    (first, *_) = [r for r in taxi_records() if r.objective == "nextlat"]
+    exhibits = Exhibits({first.run: Curve(run=first.run, steps=[5, 9], next_token=[2.0, 1.0])})
+    rows = curve_records(taxi_records(), exhibits)
+    assert [(r.condition, r.value) for r in rows] == [("step=5", 2.0), ("step=9", 1.0)]
+    assert {(r.run, r.objective, r.probe, r.n) for r in rows} == {
+        (first.run, "nextlat", "training", 1)
+    }
+
+
+def test_what_is_written_is_read_back() -> None:
+    curve = Curve(run="r", steps=[1], next_token=[0.5])
+    assert Curve(**parse_json(to_json(curve))) == curve
+    assert to_json(small_map("m")) == to_json(small_map("m"))
+    assert to_json(small_map("m")).count(b"\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], ["1"], [True], [1.0]])
+def test_a_curve_has_as_many_steps_as_losses(wrong: list[int]) -> None:
+    with pytest.raises(ValueError, match="steps, next_token: expected as many"):
+        Curve(run="r", steps=wrong, next_token=[0.5])
+
+
+def test_rendering_keeps_those_of_committed_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    render = runpy.run_path(str(ROOT / "scripts" / "render.py"))
+    monkeypatch.setitem(render["keep"].__globals__, "ROOT", tmp_path)
+    curves = {run: Curve(run=run, steps=[1], next_token=[0.5]) for run in ("b", "a", "c", "gone")}
+    exhibits = Exhibits(curves, {"a": small_map("a"), "gone": small_map("gone")})
+    render["keep"](exhibits, {"a": "taxi", "b": "taxi", "c": "a5"})
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*/*")}
+    assert kept == {
+        "taxi.jsonl": to_json(curves["a"]) + to_json(curves["b"]),
+        "a5.jsonl": to_json(curves["c"]),
+        "a.json": to_json(small_map("a")),
+    }
+
+
+def test_the_committed_ones_are_of_committed_runs() -> None:
+    runs = {record.run for record in committed()}
+    exhibits = committed_exhibits()
+    assert exhibits.curves.keys() <= runs
+    assert exhibits.maps.keys() <= runs
+    assert all(len(curve.steps) <= 50 for curve in exhibits.curves.values())

@@ -8,20 +8,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.layouts import LAYOUTS, Column, Layout, label_of, names
 from nextlat_bench.report.records import Record, distinct
-from nextlat_bench.report.tables import Block, Row, blocks_of
+from nextlat_bench.report.tables import Block, Row, Table, blocks_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw", "figure"]
+__all__ = ["FIGURES", "draw", "figure", "numbers", "png"]
 
 # Okabe and Ito's palette, which the colour-blind tell apart; shapes say it once more
 LOOKS = {
@@ -68,12 +69,29 @@ def figure(name: str, records: Iterable[Record]) -> "Figure | None":
     """The figure of a table. None: it has none, or nothing of it was measured."""
     layout = LAYOUTS[check_name("table", name, names())]
     mine = [r for r in distinct(records) if r.task == layout.task]
-    make, probe = FIGURES.get(name, (None, ""))
+    make, probe, columns = FIGURES.get(name, (None, "", None))
     found = (r for r in mine if r.probe == probe and r.objective != "oracle")
-    if make is None or all(r.value is None for r in found):
+    if make is None or columns is None or all(r.value is None for r in found):
         return None
     with _style():
-        return make(layout, mine)
+        return make(replace(layout, columns=columns(layout, mine)), mine)
+
+
+def numbers(name: str, records: Iterable[Record]) -> Table:
+    """What the figure of this name is drawn from: its own columns, every seed, no notes."""
+    layout, (_, _, columns) = LAYOUTS[name], FIGURES[name]
+    mine = [r for r in distinct(records) if r.task == layout.task]
+    drawn = replace(layout, columns=columns(layout, mine))
+    rows = tuple(row for block in blocks_of(name, drawn, mine) for row in block.rows)
+    return Table(name, layout.title, drawn.columns, rows, ())
+
+
+def png(drawn: "Figure") -> bytes:
+    """As a picture, without the date and the versions that would change its bytes."""
+    buffer = BytesIO()
+    with _style():
+        drawn.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def draw(name: str, records: Iterable[Record], path: str | Path) -> bool:
@@ -82,8 +100,7 @@ def draw(name: str, records: Iterable[Record], path: str | Path) -> bool:
     if drawn is None:
         return False
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with _style():
-        drawn.savefig(path, format="png", dpi=150, metadata={"Software": None})
+    Path(path).write_bytes(png(drawn))
     return True
 
 
@@ -107,7 +124,7 @@ def path_star(layout: Layout, records: Sequence[Record]) -> "Figure":
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    blocks = blocks_of("path_star", _only(layout, "greedy", "sampled"), records)
+    blocks = blocks_of("path_star", layout, records)
     objectives = _objectives(layout, blocks)
     out, axes = _canvas(1, 1, height=4.2)
     for x, block in enumerate(blocks):
@@ -144,7 +161,7 @@ def countdown(layout: Layout, records: Sequence[Record]) -> "Figure":
     """Held-out targets reached, by horizon; what has no horizon is a line across."""
     from matplotlib.lines import Line2D
 
-    blocks = blocks_of("countdown", _only(layout, "accuracy"), records)
+    blocks = blocks_of("countdown", layout, records)
     objectives = _objectives(layout, blocks)
     out, axes = _canvas(len(blocks), 1, height=3.8)
     for panel, block in zip(axes, blocks, strict=True):
@@ -184,11 +201,10 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
     """Accuracy at each position: up to three training lengths, and far beyond."""
     from matplotlib.lines import Line2D
 
-    columns = {place: _at_length(*place) for place in _places(records)}
-    curves = replace(layout, columns=tuple(columns.values()))
-    blocks = [b for b in blocks_of("a5", curves, records) if b.records]
+    places = _places(records)  # one a column
+    blocks = [b for b in blocks_of("a5", layout, records) if b.records]
     objectives = _objectives(layout, blocks)
-    far = any(length > 3 * block.facts["length"] for _, length in columns for block in blocks)
+    far = any(length > 3 * block.facts["length"] for _, length in places for block in blocks)
     out, axes = _canvas(len(blocks), 1 + far, height=3.8)
     for i, block in enumerate(blocks):
         panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
@@ -203,7 +219,7 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
             for reading, dashes in READINGS.items():
                 points = [
                     (length, cell.value)
-                    for (its, length), cell in zip(columns, row.cells, strict=True)
+                    for (its, length), cell in zip(places, row.cells, strict=True)
                     if its == reading and cell.value is not None
                 ]
                 lengths |= {length for length, _ in points}
@@ -236,21 +252,36 @@ def a5(layout: Layout, records: Sequence[Record]) -> "Figure":
     return out
 
 
-# what makes a table's figure, and of which probe
-FIGURES: dict[str, tuple[Callable[[Layout, Sequence[Record]], "Figure"], str]] = {
-    "path_star": (path_star, "accuracy"),
-    "countdown": (countdown, "accuracy"),
-    "a5": (a5, "length_generalization"),
+# ---- which columns they draw
+
+
+def _only(*keys: str) -> "Columns":
+    """Some of the table's."""
+    return lambda layout, _: tuple(column for column in layout.columns if column.key in keys)
+
+
+def _curves(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
+    """Accuracy at every length that was measured, under both readings."""
+    return tuple(
+        Column(
+            *("", f"{reading}, position {length} %", "length_generalization", "accuracy"),
+            (f"reading={reading},length={length}",),
+        )
+        for reading, length in _places(records)
+    )
+
+
+Make: TypeAlias = Callable[[Layout, Sequence[Record]], "Figure"]
+Columns: TypeAlias = Callable[[Layout, Sequence[Record]], tuple[Column, ...]]
+# what makes a table's figure, of which probe, from which columns
+FIGURES: dict[str, tuple[Make, str, Columns]] = {
+    "path_star": (path_star, "accuracy", _only("greedy", "sampled")),
+    "countdown": (countdown, "accuracy", _only("accuracy")),
+    "a5": (a5, "length_generalization", _curves),
 }
 
 
 # ---- which rows
-
-
-def _only(layout: Layout, *keys: str) -> Layout:
-    """The layout with these columns alone."""
-    columns = {column.key: column for column in layout.columns}
-    return replace(layout, columns=tuple(columns[key] for key in keys))
 
 
 def _places(records: Sequence[Record]) -> list[tuple[str, int]]:
@@ -258,11 +289,6 @@ def _places(records: Sequence[Record]) -> list[tuple[str, int]]:
     pattern = re.compile(r"reading=(\w+),length=(\d+)")
     found = {match.groups() for r in records if (match := pattern.fullmatch(r.condition))}
     return sorted((reading, int(length)) for reading, length in found)
-
-
-def _at_length(reading: str, length: int) -> Column:
-    where = (f"reading={reading},length={length}",)
-    return Column("", "%", "length_generalization", "accuracy", where)
 
 
 def _value(row: Row, column: int = 0) -> float:

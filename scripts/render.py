@@ -1,5 +1,6 @@
-"""Renders every table and figure from the committed records to results/rendered/, and the README's
-tables, which stand between `<!-- table NAME -->` and `<!-- end of table -->`.
+"""Renders every table and figure from the committed records to results/rendered/, also all of them
+on one HTML page, and the README's tables, which stand between `<!-- table NAME -->` and
+`<!-- end of table -->`.
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed
 """
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from nextlat_bench.report.figures import draw
+from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, distinct, read, write
 from nextlat_bench.report.tables import names, table
 
@@ -30,6 +32,7 @@ def main(runs: list[str]) -> None:
         for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
         draw(name, records, RENDERED / f"{name}.png")
+    (RENDERED / "report.html").write_text(page(records), encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)

@@ -1,7 +1,9 @@
 """Verbs that look at what there is: show, sample, export, list, report."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated
 
 import typer
@@ -109,35 +111,66 @@ def report(
     tables: Annotated[
         list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
     ] = None,
-    format: Annotated[str, typer.Option(help="terminal, md, tex or csv.")] = "terminal",
+    format: Annotated[
+        str, typer.Option(help="terminal, md, tex, csv or html (one page, pictures inline).")
+    ] = "terminal",
     records: Annotated[
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
     figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Writes a file instead of printing.")
+    ] = None,
 ) -> None:
     """Prints the paper's tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
+
+    Example: nextlat-bench report --format html --out report.html
     """
     from nextlat_bench import registry
+    from nextlat_bench.files import atomic_write
     from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.page import page
     from nextlat_bench.report.records import found
-    from nextlat_bench.report.tables import names, table
+    from nextlat_bench.report.tables import Table, names, table
 
-    registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
+    registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
+    if out is not None:
+        check_out(out, format)
     rows, source = found(records)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
-    for name in chosen:
-        made = table(name, rows)
-        if format == "terminal":
-            screen = console()
-            screen.print(made.terminal(screen.width))
+    made = (table(name, rows) for name in chosen)
+    if format == "terminal":
+        screen = console()
+        for each in made:
+            screen.print(each.terminal(screen.width))
             print(f"from {source}")
+    else:
+        if format == "html":
+            text = page(rows, tables or ())
         else:
-            print({"md": made.markdown, "tex": made.latex, "csv": made.csv}[format](), end="")
-        if figures is not None:
-            path = figures / f"{name}.png"
-            print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
+            forms = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
+            text = "".join(map(forms[format], made))
+        if out is None:
+            print(text, end="")
+        else:
+            atomic_write(out, text.encode())
+            print(f"{out}: from {source}")
+    for name in chosen if figures is not None else []:
+        path = figures / f"{name}.png"
+        print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
+
+
+def check_out(out: Path, format: str) -> None:
+    """Refuses what could not be written, before anything is made."""
+    if format == "terminal":
+        raise ValueError(f"--out {out}: a file is written with --format md, tex, csv or html")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not S_ISREG(out.stat().st_mode):
+            raise ValueError(f"--out {out}: is no regular file")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")

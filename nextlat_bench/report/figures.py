@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.layouts import LAYOUTS, Column, Layout, label_of, names
 from nextlat_bench.report.records import Record, distinct
-from nextlat_bench.report.tables import Block, Row, Table, blocks_of
+from nextlat_bench.report.tables import Block, Row, Table, blocks_of, table
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -78,12 +78,10 @@ def figure(name: str, records: Iterable[Record]) -> "Figure | None":
 
 
 def numbers(name: str, records: Iterable[Record]) -> Table:
-    """What the figure of this name is drawn from: its own columns, every seed, no notes."""
+    """What the figure of this name is drawn from: the table's rows, in columns of its own."""
     layout, (_, _, columns) = LAYOUTS[name], FIGURES[name]
-    mine = [r for r in distinct(records) if r.task == layout.task]
-    drawn = replace(layout, columns=columns(layout, mine))
-    rows = tuple(row for block in blocks_of(name, drawn, mine) for row in block.rows)
-    return Table(name, layout.title, drawn.columns, rows, ())
+    mine = [r for r in records if r.task == layout.task]
+    return table(name, mine, columns(layout, mine))
 
 
 def png(drawn: "Figure") -> bytes:

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from nextlat_bench.report.figures import draw
+from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, distinct, read, write
 from nextlat_bench.report.tables import names, table
@@ -31,6 +31,7 @@ def main(runs: list[str]) -> None:
         made = table(name, records)
         for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png")
     (RENDERED / "report.html").write_text(page(records), encoding="utf-8")
     readme = ROOT / "README.md"

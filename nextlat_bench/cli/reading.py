@@ -118,7 +118,9 @@ def report(
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draws their figures there.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Writes a file instead of printing.")
     ] = None,
@@ -131,7 +133,8 @@ def report(
     """
     from nextlat_bench import registry
     from nextlat_bench.files import atomic_write
-    from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.exhibits import collect_exhibits
+    from nextlat_bench.report.figures import draw, figures_of
     from nextlat_bench.report.page import page
     from nextlat_bench.report.records import found
     from nextlat_bench.report.tables import Table, names, table
@@ -143,6 +146,7 @@ def report(
     rows, source = found(records)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
+    exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
     made = (table(name, rows) for name in chosen)
     if format == "terminal":
         screen = console()
@@ -151,7 +155,7 @@ def report(
             print(f"from {source}")
     else:
         if format == "html":
-            text = page(rows, tables or ())
+            text = page(rows, tables or (), exhibits)
         else:
             forms = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
             text = "".join(map(forms[format], made))
@@ -160,9 +164,11 @@ def report(
         else:
             atomic_write(out, text.encode())
             print(f"{out}: from {source}")
-    for name in chosen if figures is not None else []:
-        path = figures / f"{name}.png"
-        print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
+    if figures is not None:
+        for drawing in (d for name in chosen for d in figures_of(name)):
+            path = figures / f"{drawing}.png"
+            drawn = draw(drawing, rows, path, exhibits)
+            print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)
 
 
 def check_out(out: Path, format: str) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.figures import FIGURES, figure, numbers, png
+from nextlat_bench.report.exhibits import Exhibits
+from nextlat_bench.report.figures import FIGURES, figure, figures_of, numbers, png
 from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
 from nextlat_bench.report.records import Record, committed, distinct, grouped
 from nextlat_bench.report.statistics import Estimate
@@ -75,11 +76,16 @@ class Section:
     notes: Sequence[str]
 
 
-def page(records: Iterable[Record], tables: Sequence[str] = ()) -> str:
-    """The page of these tables; of all, where none is named."""
+def page(
+    records: Iterable[Record], tables: Sequence[str] = (), exhibits: Exhibits | None = None
+) -> str:
+    """The page of these tables; of all, where none is named.
+
+    `exhibits`: of these runs; by default the committed ones.
+    """
     rows = distinct(records)
     chosen = list(dict.fromkeys(tables or LAYOUTS))
-    sections = [_section(name, rows) for name in chosen]
+    sections = [_section(name, rows, exhibits) for name in chosen]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
     tasks = {LAYOUTS[name].task for name in chosen}
@@ -94,14 +100,13 @@ def page(records: Iterable[Record], tables: Sequence[str] = ()) -> str:
     )
 
 
-def _section(name: str, records: Sequence[Record]) -> Section:
+def _section(name: str, records: Sequence[Record], exhibits: Exhibits | None) -> Section:
     made = table(name, records)
     pictures = []
-    if (drawn := figure(name, records)) is not None:
-        its, caption = _with_values(numbers(name, records)), _first_line(FIGURES[name][0])
-        grids, seeds = _grids(its, seeds=False), _grids(its, seeds=True)
-        said = f"{made.title} {caption} {_in_words(its)}"
-        pictures.append(Picture(f"figure-{name}", caption, said, _inline(png(drawn)), grids, seeds))
+    for each in figures_of(name):
+        if (drawn := figure(each, records, exhibits)) is not None:
+            its, caption = _with_values(numbers(each, records, exhibits)), FIGURES[each].caption
+            pictures.append(_picture(f"figure-{each}", caption, png(drawn), its))
     pictures += _maps(records) if name == "taxi" else []
     grids, seeds = _grids(made, seeds=False), _grids(made, seeds=True)
     return Section(name, made.title, pictures, grids, seeds, made.notes)
@@ -157,6 +162,13 @@ def _sources(records: Sequence[Record]) -> Grid:
 # ---- pictures
 
 
+def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
+    """Its numbers are in grids of their own, told from the table's."""
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    its = [_grids(drawn, seeds=seeds, where=", as drawn") for seeds in (False, True)]
+    return Picture(name, caption, f"{caption} {_in_words(drawn)}", source, *its)
+
+
 def _maps(records: Sequence[Record]) -> list[Picture]:
     """The committed street maps of models whose committed runs are among these records."""
     folder = resources.files("nextlat_bench.results") / "rendered"
@@ -172,14 +184,12 @@ def _maps(records: Sequence[Record]) -> list[Picture]:
         if file.name != f"{MAPS}{objective}.png" or objective not in known:
             continue
         rows = tuple(row for row in made.rows if row.objective == objective)
-        its = replace(made, rows=rows)
         caption = (
             f"{label_of(objective, '')}: the street map that its routes imply, true edges black, "
             "false ones red, streets not driven on grey."
         )
-        said, grids = f"{caption} {_in_words(its)}", _grids(its, seeds=False)
-        seeds, source = _grids(its, seeds=True), _inline(file.read_bytes())
-        found.append(Picture(f"map-{objective}", caption, said, source, grids, seeds))
+        its = replace(made, rows=rows)
+        found.append(_picture(f"map-{objective}", caption, file.read_bytes(), its))
     return found
 
 
@@ -193,32 +203,25 @@ def _with_values(made: Table) -> Table:
 
 
 def _in_words(made: Table) -> str:
-    """Each model's mean, or, of a table of many columns, the range of its means."""
+    """Each model's means; of a curve, their range."""
+    is_curve = len(made.columns) > WIDE and len({(c.probe, c.metric) for c in made.columns}) == 1
     parts = []
     for block, rows in made.blocks(seeds=False).items():
         said = []
         for row in rows:
             pairs = zip(made.columns, row.cells, strict=True)
-            texts = [(c, cell.value) for c, cell in pairs if cell.value is not None]
-            if not texts or row.source != "measured" or row.objective == "oracle":
+            found = [(c, cell.value) for c, cell in pairs if cell.value is not None]
+            if not found or row.source != "measured" or row.objective == "oracle":
                 continue
-            if len(made.columns) > WIDE:
-                low, high = (f(value for _, value in texts) for f in (min, max))
-                unit = " %" * texts[0][0].percent
-                text = f"from {texts[0][0].text(low)} to {texts[0][0].text(high)}{unit}"
+            if is_curve:
+                (first, _), values = found[0], [value for _, value in found]
+                low, high = map(first.text, (min(values), max(values)))
+                text = f"from {low} to {high}{' %' * first.percent}"
             else:
-                text = ", ".join(f"{c.heading} {c.text(value)}" for c, value in texts)
+                text = ", ".join(f"{c.heading} {c.text(value)}" for c, value in found)
             said.append(f"{row.label}: {text}")
         parts += [f"{block}: {'; '.join(said)}."] if said else []
     return " ".join([*parts, "All numbers are in the table below the picture."])
-
-
-def _inline(picture: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-
-
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").partition("\n")[0]
 
 
 # ---- the template

@@ -16,7 +16,7 @@ from nextlat_bench.report.figures import FIGURES, figure, figures_of, numbers, p
 from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
 from nextlat_bench.report.records import Record, committed, distinct, grouped
 from nextlat_bench.report.statistics import Estimate
-from nextlat_bench.report.tables import Table, table
+from nextlat_bench.report.tables import Row, Table, table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -105,7 +105,7 @@ def _section(name: str, records: Sequence[Record], exhibits: Exhibits | None) ->
     pictures = []
     for each in figures_of(name):
         if (drawn := figure(each, records, exhibits)) is not None:
-            its, caption = _with_values(numbers(each, records, exhibits)), FIGURES[each].caption
+            its, caption = _drawn(numbers(each, records, exhibits)), FIGURES[each].caption
             pictures.append(_picture(f"figure-{each}", caption, png(drawn), its))
     pictures += _maps(records) if name == "taxi" else []
     grids, seeds = _grids(made, seeds=False), _grids(made, seeds=True)
@@ -177,7 +177,7 @@ def _maps(records: Sequence[Record]) -> list[Picture]:
     here = {r.run for r in records}
     runs = {(r.objective, r.run) for r in committed() if r.task == "taxi"}
     known = {objective for objective, run in runs if run in here}
-    made = _with_values(table("taxi", records, STREETS))
+    made = _drawn(table("taxi", records, STREETS))
     found = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         objective = file.name.removeprefix(MAPS).removesuffix(".png")
@@ -193,13 +193,14 @@ def _maps(records: Sequence[Record]) -> list[Picture]:
     return found
 
 
-def _with_values(made: Table) -> Table:
-    """Without the rows of which nothing is to be seen in a picture."""
+def _drawn(made: Table) -> Table:
+    """Without the rows of which nothing is to be seen in a picture, and the true world model's."""
 
-    def seen(cell: Estimate) -> bool:
-        return cell.value is not None or cell.low is not None
+    def seen(row: Row) -> bool:
+        values = [value for cell in row.cells for value in (cell.value, cell.low)]
+        return row.objective != "oracle" and values != [None] * len(values)
 
-    return replace(made, rows=tuple(row for row in made.rows if any(map(seen, row.cells))))
+    return replace(made, rows=tuple(filter(seen, made.rows)))
 
 
 def _in_words(made: Table) -> str:
@@ -211,7 +212,7 @@ def _in_words(made: Table) -> str:
         for row in rows:
             pairs = zip(made.columns, row.cells, strict=True)
             found = [(c, cell.value) for c, cell in pairs if cell.value is not None]
-            if not found or row.source != "measured" or row.objective == "oracle":
+            if row.source != "measured":
                 continue
             if is_curve:
                 (first, _), values = found[0], [value for _, value in found]

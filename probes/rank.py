@@ -91,6 +91,20 @@ def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
 
 
+def in_groups(sequences: Sequence[FloatArray]) -> list[FloatArray]:
+    """The hidden states of sequences in ten groups, fewer where there are fewer sequences."""
+    bounds = np.linspace(0, len(sequences), min(NUM_GROUPS, len(sequences)) + 1).astype(int)
+    return [np.concatenate(sequences[a:b]) for a, b in pairwise(bounds)]
+
+
+def jackknife(without: Sequence[float]) -> float:
+    """Half of the interval of a value, from those without each of the groups; nan for fewer than
+    ten, of which there is no honest one."""
+    if len(without) < NUM_GROUPS:
+        return float("nan")
+    return STUDENT_95 * float(np.std(without) * np.sqrt(len(without) - 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rank(Probe):
     """Effective rank of the hidden states of held-out sequences: how compact is the model?
@@ -129,9 +143,7 @@ class Rank(Probe):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        num_groups = min(NUM_GROUPS, len(sequences))
-        bounds = np.linspace(0, len(sequences), num_groups + 1).astype(int)
-        groups = [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]
+        groups = [Moments.of(group) for group in in_groups(sequences)]
         formulas: dict[str, Callable[[list[Moments]], float]] = {
             "effective_rank": lambda some: effective_rank(stack(some, centred=False)),
             "effective_rank_centred": lambda some: effective_rank(stack(some, centred=True)),
@@ -139,10 +151,8 @@ class Rank(Probe):
         }
         for metric, formula in formulas.items():
             value = formula(groups)
-            half = float("nan")  # fewer sequences than groups: no honest interval
-            if num_groups == NUM_GROUPS:
-                without = [formula(groups[:g] + groups[g + 1 :]) for g in range(num_groups)]
-                half = STUDENT_95 * float(np.std(without) * np.sqrt(num_groups - 1))
+            some = groups if len(groups) == NUM_GROUPS else []
+            half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
             yield Measurement(metric, value, value - half, value + half, n)
         yield Measurement("width", width, width, width, n)
 

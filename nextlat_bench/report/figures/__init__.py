@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.exhibits import Exhibits, committed_exhibits
-from nextlat_bench.report.figures import a5, countdown, path_star
+from nextlat_bench.report.figures import a5, countdown, curves, maps, path_star, speculation, taxi
 from nextlat_bench.report.figures.scene import Drawing
 from nextlat_bench.report.figures.style import LOOKS, style
 from nextlat_bench.report.records import Record
@@ -24,10 +24,17 @@ __all__ = ["FIGURES", "LOOKS", "draw", "figure", "figures_of", "numbers", "png"]
 
 # every figure there is, by name; a table's main one has the table's name
 FIGURES: dict[str, Drawing] = {
+    "taxi": taxi.BARS,
+    "taxi_map": maps.MAPS,
     "path_star": path_star.GRAPHS,
+    "path_star_data": path_star.DATA,
     "countdown": countdown.HORIZONS,
     "a5": a5.LENGTHS,
+    "speculation": speculation.DRAFTS,
 }
+for _table in ("taxi", "path_star", "countdown", "a5", "language"):
+    FIGURES[f"{_table}_spectrum"] = curves.spectra_of(_table)
+    FIGURES[f"{_table}_training"] = curves.training_of(_table)
 
 
 def figures_of(table: str) -> list[str]:

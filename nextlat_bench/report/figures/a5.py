@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.report.figures.scene import Drawing, Scene
+from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
     CHANCE,
     GREY,
@@ -108,5 +108,5 @@ LENGTHS = Drawing(
     "and beyond it, under both readings.",
     at_each_length,
     lengths,
-    ours_only=True,
+    keep=ours,
 )

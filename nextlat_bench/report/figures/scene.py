@@ -16,7 +16,7 @@ from nextlat_bench.report.tables import Block, Row, blocks_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Columns", "Drawing", "Scene", "only", "value"]
+__all__ = ["Columns", "Drawing", "Scene", "only", "ours", "seeds_beside", "value"]
 
 Columns: TypeAlias = Callable[[Layout, Sequence[Record]], tuple[Column, ...]]
 
@@ -50,16 +50,16 @@ class Drawing:
     table: whose rows it shows, beside whose numbers of the paper.
     columns: what it shows of them.
     by_horizon: each horizon is a variant that is shown.
-    ours_only: nothing is shown of what the paper alone has.
+    keep: the blocks that are shown.
     more: further records of these runs, made of exhibits.
     """
 
     table: str
     caption: str
     columns: Columns
-    make: Callable[[Scene], "Figure"]
+    make: Callable[[Scene], "Figure | None"]
     by_horizon: bool = False
-    ours_only: bool = False
+    keep: Callable[[list[Block]], list[Block]] = lambda blocks: blocks
     more: Callable[[Sequence[Record], Exhibits], list[Record]] = lambda records, exhibits: []
 
     def scene(self, records: Sequence[Record], exhibits: Exhibits) -> Scene:
@@ -69,8 +69,7 @@ class Drawing:
         layout = replace(layout, columns=self.columns(layout, mine))
         blocks = [
             replace(block, rows=chosen(block.rows, self.by_horizon))
-            for block in blocks_of(self.table, layout, mine)
-            if block.records or not self.ours_only
+            for block in self.keep(blocks_of(self.table, layout, mine))
         ]
         return Scene(layout, blocks, exhibits)
 
@@ -100,6 +99,18 @@ def only(*keys: str) -> Columns:
         return tuple(known[key] for key in keys)
 
     return columns
+
+
+def ours(blocks: list[Block]) -> list[Block]:
+    """Without those that the paper alone has."""
+    return [block for block in blocks if block.records]
+
+
+def seeds_beside(rows: Sequence[Row]) -> list[tuple[float, Row]]:
+    """Each seed and where it stands, between -1/2 and 1/2: side by side, since seeds agree."""
+    seeds = [row for row in rows if row.source.startswith("seed")]
+    middle, wide = (len(seeds) - 1) / 2, len(seeds) + 2
+    return [((i - middle) / wide, row) for i, row in enumerate(seeds)]
 
 
 def value(row: Row, column: int = 0) -> float:

@@ -8,9 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-from nextlat_bench.report.figures import draw
+from nextlat_bench.report.contents import draw, made, names
 from nextlat_bench.report.records import Record, collect, distinct, read, write
-from nextlat_bench.report.tables import names, table
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
@@ -26,8 +25,9 @@ def main(runs: list[str]) -> None:
         write(RECORDS / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))
     RENDERED.mkdir(exist_ok=True)
     for name in names():
-        made = table(name, records)
-        for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
+        shown = made(name, records)
+        texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
+        for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
         draw(name, records, RENDERED / f"{name}.png")
     readme = ROOT / "README.md"
@@ -38,7 +38,7 @@ def main(runs: list[str]) -> None:
 
 def marked(name: str, records: list[Record]) -> str:
     """The table without its title, its seeds and its notes, between its marks."""
-    return f"<!-- table {name} -->\n\n{table(name, records).summary()}\n<!-- end of table -->"
+    return f"<!-- table {name} -->\n\n{made(name, records).summary()}\n<!-- end of table -->"
 
 
 if __name__ == "__main__":

@@ -116,14 +116,13 @@ def report(
     ] = None,
     figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
 ) -> None:
-    """Prints the paper's tables from measured records, beside the paper's own numbers.
+    """Prints the paper's claims and tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
     """
     from nextlat_bench import registry
-    from nextlat_bench.report.figures import draw
+    from nextlat_bench.report.contents import draw, made, names
     from nextlat_bench.report.records import found
-    from nextlat_bench.report.tables import names, table
 
     registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
@@ -131,13 +130,13 @@ def report(
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     for name in chosen:
-        made = table(name, rows)
+        shown = made(name, rows)
         if format == "terminal":
             screen = console()
-            screen.print(made.terminal(screen.width))
+            screen.print(shown.terminal(screen.width))
             print(f"from {source}")
         else:
-            print({"md": made.markdown, "tex": made.latex, "csv": made.csv}[format](), end="")
+            print({"md": shown.markdown, "tex": shown.latex, "csv": shown.csv}[format](), end="")
         if figures is not None:
             path = figures / f"{name}.png"
             print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)

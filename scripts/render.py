@@ -9,10 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, distinct, read, write
-from nextlat_bench.report.tables import names, table
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
@@ -28,8 +28,9 @@ def main(runs: list[str]) -> None:
         write(RECORDS / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))
     RENDERED.mkdir(exist_ok=True)
     for name in names():
-        made = table(name, records)
-        for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
+        shown = made(name, records)
+        texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
+        for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png")
@@ -42,7 +43,7 @@ def main(runs: list[str]) -> None:
 
 def marked(name: str, records: list[Record]) -> str:
     """The table without its title, its seeds and its notes, between its marks."""
-    return f"<!-- table {name} -->\n\n{table(name, records).summary()}\n<!-- end of table -->"
+    return f"<!-- table {name} -->\n\n{made(name, records).summary()}\n<!-- end of table -->"
 
 
 if __name__ == "__main__":

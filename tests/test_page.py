@@ -21,10 +21,14 @@ from report_records import (
     seeds,
 )
 
-from nextlat_bench.report.figures import FIGURES
+from nextlat_bench.report.contents import made, names
+from nextlat_bench.report.exhibits import Exhibits, StreetSketch
+from nextlat_bench.report.figures import FIGURES, figure
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.page import page
-from nextlat_bench.report.records import Record, committed, write
-from nextlat_bench.report.tables import DASH, names, table
+from nextlat_bench.report.records import write
+from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.tables import DASH, table
 
 EVIL = "<script>hacked=1</script>"
 BREAKING = '"><img src=x onerror=hacked=1></style></script>' + EVIL
@@ -50,37 +54,61 @@ def grid(found: Element) -> dict[str, list[str]]:
     return {row.one("th").text: [cell.text for cell in row.all("td")] for row in rows}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_every_cell_of_every_table_is_there(name: str, tree: Element) -> None:
-    made = table(name, ALL)
+    shown = table(name, ALL)
     captions = {t.one("caption").text: t for t in section(tree, name).all("table")}
     for every in (False, True):
-        for block, rows in made.blocks(seeds=every).items():
+        for block, rows in shown.blocks(seeds=every).items():
             found = captions[f"{block}{', every seed' * every}"]
             heads = [th.text for th in found.one("thead").all("th")]
-            assert heads == ["Model", "Seeds", *(column.heading for column in made.columns)]
+            assert heads == ["Model", "Seeds", *(column.heading for column in shown.columns)]
             assert grid(found) == {
-                row.heads[0]: [row.heads[1], *map(" ".join, made.lines(row))] for row in rows
+                row.heads[0]: [row.heads[1], *map(" ".join, shown.lines(row))] for row in rows
             }
     notes = [item.text for item in section(tree, name).all("li")]
-    assert notes == [" ".join(note.split()) for note in made.notes]
+    assert notes == [" ".join(note.split()) for note in shown.notes]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_picture_has_words_and_its_numbers(name: str, tree: Element) -> None:
-    [found] = section(tree, name).all("figure")
-    picture = found.one("img").attributes
-    png = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
-    assert png.startswith(b"\x89PNG")
-    assert "NextLat" in picture["alt"]
-    assert "True world model" not in picture["alt"]
-    captions = [t.one("caption").text for t in found.one("details").all("table")]
-    assert any("every seed" in caption for caption in captions)
-    assert any("every seed" not in caption for caption in captions)
+def test_every_claim_is_there_with_its_verdict_at_the_top(tree: Element) -> None:
+    first = next(tree.all("section"))
+    assert first.attributes["id"] == "claims"
+    shown = made("claims", ALL)
+    assert isinstance(shown, Sheet)
+    captions = {t.one("caption").text: t for t in first.all("table")}
+    assert list(captions) == [part.heading for part in shown.grids]
+    for part in shown.grids:
+        rows = list(captions[part.heading].one("tbody").all("tr"))
+        found = [[cell.text for cell in row.all("th", "td")] for row in rows]
+        assert found == [[" ".join(text.split()) for text in row] for row in part.rows]
+    assert [caption.text for caption in first.one("details").all("caption")] == [
+        part.heading for part in shown.grids if part.detail
+    ]
+
+
+def pictures(tree: Element) -> dict[str, Element]:
+    return {f.attributes["id"].removeprefix("figure-"): f for f in tree.all("figure")}
+
+
+def test_every_picture_has_words_and_its_numbers(tree: Element) -> None:
+    drawn = {name for name in FIGURES if figure(name, ALL) is not None}
+    assert drawn >= {"path_star", "countdown", "a5"}
+    assert set(pictures(tree)) == drawn
+    for name, found in pictures(tree).items():
+        assert found in list(section(tree, FIGURES[name].table).all("figure"))
+        picture = found.one("img").attributes
+        png = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
+        assert png.startswith(b"\x89PNG")
+        assert "NextLat" in picture["alt"]
+        assert "True world model" not in picture["alt"] + found.one("details").text
+        assert found.one("figcaption").text == FIGURES[name].caption
+        captions = [t.one("caption").text for t in found.one("details").all("table")]
+        assert any("every seed" in caption for caption in captions)
+        assert any("every seed" not in caption for caption in captions)
 
 
 def test_the_words_of_a_picture_by_hand(tree: Element) -> None:
-    says = {name: section(tree, name).one("img").attributes["alt"] for name in FIGURES}
+    says = {name: found.one("img").attributes["alt"] for name, found in pictures(tree).items()}
     gpt = "laptop scale, G(2,5), 20 ids: GPT: Path, greedy % 50.3, Path, sampled % 48.8; "
     assert gpt in says["path_star"]
     assert "MTP (d=4): Held-out targets % 28.8; " in says["countdown"]
@@ -88,7 +116,7 @@ def test_the_words_of_a_picture_by_hand(tree: Element) -> None:
 
 
 def test_the_numbers_of_the_curves_stand_on_their_side(tree: Element) -> None:
-    tables = section(tree, "a5").one("details").all("table")
+    tables = pictures(tree)["a5"].one("details").all("table")
     seeds_of = next(t for t in tables if "every seed" in t.one("caption").text)
     heads = [th.text for th in seeds_of.one("thead").all("th")]
     cells = grid(seeds_of)["recurrent, position 36 %"]
@@ -166,16 +194,20 @@ def test_headings_go_down_one_by_one(tree: Element) -> None:
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
-def test_maps_are_shown_of_the_committed_runs_alone(tree: Element) -> None:
+def test_a_street_map_is_shown_of_the_runs_own_exhibits(tree: Element) -> None:
     """Nobody's own records stand beside a picture of another model."""
-    assert not list(section(tree, "taxi").all("img"))
-    ours = section(parsed(page(committed(), ["taxi"])), "taxi")
-    assert {i.attributes["alt"].partition(":")[0] for i in ours.all("img")} == {"GPT", "NextLat"}
-    gpt = [r for r in committed() if r.objective == "gpt"]
-    [shown] = section(parsed(page(gpt, ["taxi"])), "taxi").all("figure")
-    assert shown.one("img").attributes["alt"].startswith("GPT: the street map")
-    [edges] = [r for r in gpt if r.metric == "false_edges"]
-    assert f"{edges.value:.0f}" in grid(shown.one("table"))["GPT"][2]
+    measured = [
+        each
+        for metric, value in (("false_edge_share", 0.5), ("false_edges", 1.0), ("true_edges", 1.0))
+        for each in seeds(value, probe="map_reconstruction", metric=metric)
+    ]
+    corners = [[31.30, 30.08], [31.31, 30.08], [31.30, 30.09]]
+    edges = {"streets": [[0, 1]], "true_edges": [[0, 1]], "false_edges": [[1, 2]]}
+    sketch = StreetSketch(run=measured[0].run, source="hand", nodes=corners, **edges)
+    assert "taxi_map" not in pictures(parsed(page(measured, ["taxi"])))
+    found = pictures(parsed(page(measured, ["taxi"], Exhibits(maps={sketch.run: sketch}))))
+    [mine] = [grid(each) for each in found["taxi_map"].one("details").all("table")][:1]
+    assert mine["NextLat (d=1)"][1].startswith("50.0")
 
 
 def test_the_tables_named_are_shown_once() -> None:
@@ -201,8 +233,8 @@ def test_report_writes_the_page_of_ones_own_records(tmp_path: Path) -> None:
     options = ["--records", "mine.jsonl", "--format"]
     done = call("a5", *options, "html", "--out", "a5.html", cwd=tmp_path)
     assert done.stdout == "a5.html: from mine.jsonl\n"
-    made = (tmp_path / "a5.html").read_text(encoding="utf-8")
-    assert made == page(a5_records(), ["a5"]) == call("a5", *options, "html", cwd=tmp_path).stdout
+    text = (tmp_path / "a5.html").read_text(encoding="utf-8")
+    assert text == page(a5_records(), ["a5"]) == call("a5", *options, "html", cwd=tmp_path).stdout
     call("a5", *options, "csv", "--out", "a5.csv", cwd=tmp_path)
     assert (tmp_path / "a5.csv").read_text() == table("a5", a5_records()).csv()
     assert {path.name for path in tmp_path.iterdir()} == {"mine.jsonl", "a5.html", "a5.csv"}
@@ -215,8 +247,3 @@ def test_importing_the_page_loads_what_it_draws_with_when_it_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_records_are_made_up_for_every_table_that_has_a_figure() -> None:
-    tasks: set[str] = {record.task for record in ALL if isinstance(record, Record)}
-    assert set(FIGURES) <= tasks

@@ -125,7 +125,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Writes a file instead of printing.")
     ] = None,
 ) -> None:
-    """Prints the paper's tables from measured records, beside the paper's own numbers.
+    """Prints the paper's claims and tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
 
@@ -133,11 +133,11 @@ def report(
     """
     from nextlat_bench import registry
     from nextlat_bench.files import atomic_write
+    from nextlat_bench.report.contents import made, names
     from nextlat_bench.report.exhibits import collect_exhibits
     from nextlat_bench.report.figures import draw, figures_of
     from nextlat_bench.report.page import page
     from nextlat_bench.report.records import found
-    from nextlat_bench.report.tables import Table, names, table
 
     registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
@@ -147,18 +147,18 @@ def report(
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
-    made = (table(name, rows) for name in chosen)
+    shown = (made(name, rows) for name in chosen)
     if format == "terminal":
         screen = console()
-        for each in made:
+        for each in shown:
             screen.print(each.terminal(screen.width))
             print(f"from {source}")
     else:
         if format == "html":
             text = page(rows, tables or (), exhibits)
         else:
-            forms = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
-            text = "".join(map(forms[format], made))
+            form = {"md": "markdown", "tex": "latex", "csv": "csv"}[format]
+            text = "".join(getattr(each, form)() for each in shown)
         if out is None:
             print(text, end="")
         else:

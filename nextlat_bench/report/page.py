@@ -6,17 +6,21 @@ but its own, by its digest. The same records give the same bytes.
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from nextlat_bench.report import sheets
+from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import FIGURES, figure, figures_of, numbers, png
 from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
-from nextlat_bench.report.records import Record, committed, distinct, grouped
+from nextlat_bench.report.records import Record, distinct, grouped
+from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.statistics import Estimate
-from nextlat_bench.report.tables import Row, Table, table
+from nextlat_bench.report.tables import Row, Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,15 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 WIDE = 12  # columns; a table of more is turned on its side
-MAPS = "taxi-map-"  # pictures among the rendered, by objective: `show RUN_DIR --map`
-STREETS = tuple(
-    Column("", heading, "map_reconstruction", metric, form=form)
-    for heading, metric, form in (
-        ("True edges", "true_edges", ".0f"),
-        ("False edges", "false_edges", ".0f"),
-        ("False edges %", "false_edge_share", ".1f"),
-    )
-)
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,12 @@ class Grid:
     heads: list[str]
     lines: list[tuple[str, str, list[Cell]]]
 
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """Each head, and whether words stand below it."""
+        words = [True, *(cell.words for _, _, cells in self.lines[:1] for cell in cells)]
+        return list(zip(self.heads, words + [False] * len(self.heads), strict=False))
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -68,11 +70,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
+    """`more`: what is folded away on a screen, under this summary."""
+
     name: str
     title: str
     pictures: list[Picture]
     grids: list[Grid]
-    seeds: list[Grid]
+    summary: str
+    more: list[Grid]
     notes: Sequence[str]
 
 
@@ -84,14 +89,14 @@ def page(
     `exhibits`: of these runs; by default the committed ones.
     """
     rows = distinct(records)
-    chosen = list(dict.fromkeys(tables or LAYOUTS))
+    chosen = list(dict.fromkeys(tables or _in_order(names())))
     sections = [_section(name, rows, exhibits) for name in chosen]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
-    tasks = {LAYOUTS[name].task for name in chosen}
+    tasks = {LAYOUTS[name].task for name in chosen if name in LAYOUTS}
+    tasks = tasks if all(name in LAYOUTS for name in chosen) else {row.task for row in rows}
     return environment.get_template("page.html").render(
         sections=sections,
-        street_maps=any(p.name.startswith("map-") for s in sections for p in s.pictures),
         dash=DASH,
         sources=_sources([row for row in rows if row.task in tasks]),
         style=style,
@@ -100,28 +105,35 @@ def page(
     )
 
 
+def _in_order(names: Sequence[str]) -> list[str]:
+    """The paper's tables in the paper's order, where they stand among the others."""
+    tables = iter(LAYOUTS)
+    return [next(tables) if name in LAYOUTS else name for name in names]
+
+
 def _section(name: str, records: Sequence[Record], exhibits: Exhibits | None) -> Section:
-    made = table(name, records)
-    pictures = []
+    shown, pictures = made(name, records), []
     for each in figures_of(name):
         if (drawn := figure(each, records, exhibits)) is not None:
             its, caption = _drawn(numbers(each, records, exhibits)), FIGURES[each].caption
             pictures.append(_picture(f"figure-{each}", caption, png(drawn), its))
-    pictures += _maps(records) if name == "taxi" else []
-    grids, seeds = _grids(made, seeds=False), _grids(made, seeds=True)
-    return Section(name, made.title, pictures, grids, seeds, made.notes)
+    if isinstance(shown, Sheet):
+        grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))
+        return Section(name, shown.title, pictures, grids, "Details", more, shown.notes)
+    grids, seeds = _grids(shown, seeds=False), _grids(shown, seeds=True)
+    return Section(name, shown.title, pictures, grids, "Every seed", seeds, shown.notes)
 
 
 # ---- tables
 
 
-def _grids(made: Table, *, seeds: bool, where: str = "") -> list[Grid]:
+def _grids(shown: Table, *, seeds: bool, where: str = "") -> list[Grid]:
     """A grid for each block; one of many columns has a row for each of them."""
     grids = []
-    for block, rows in made.blocks(seeds=seeds).items():
+    for block, rows in shown.blocks(seeds=seeds).items():
         caption = f"{block}{', every seed' * seeds}{where}"
-        cells = [[_cell(*pair) for pair in zip(made.columns, r.cells, strict=True)] for r in rows]
-        columns = [column.heading for column in made.columns]
+        cells = [[_cell(*pair) for pair in zip(shown.columns, r.cells, strict=True)] for r in rows]
+        columns = [column.heading for column in shown.columns]
         who = [row.heads[0] for row in rows]
         if len(columns) > WIDE:
             turned = zip(*cells, strict=True)
@@ -137,6 +149,19 @@ def _grids(made: Table, *, seeds: bool, where: str = "") -> list[Grid]:
             ]
             grids.append(Grid(caption, ["Model", "Seeds", *columns], lines))
     return grids
+
+
+def _words(grid: sheets.Grid) -> Grid:
+    """A table of texts; of several lines of a short one, the first counts."""
+    lines = []
+    for head, *texts in grid.rows:
+        cells = []
+        for text in texts:
+            first, _, rest = text.partition("\n")
+            key = first if NUMBER.fullmatch(first) else ""
+            cells.append(Cell(first, rest, key) if grid.numbers else Cell(text, words=True))
+        lines.append((head, "measured", cells))
+    return Grid(grid.heading, list(grid.head), lines)
 
 
 def _cell(column: Column, cell: Estimate) -> Cell:
@@ -169,48 +194,24 @@ def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
     return Picture(name, caption, f"{caption} {_in_words(drawn)}", source, *its)
 
 
-def _maps(records: Sequence[Record]) -> list[Picture]:
-    """The committed street maps of models whose committed runs are among these records."""
-    folder = resources.files("nextlat_bench.results") / "rendered"
-    if not folder.is_dir():
-        return []
-    here = {r.run for r in records}
-    runs = {(r.objective, r.run) for r in committed() if r.task == "taxi"}
-    known = {objective for objective, run in runs if run in here}
-    made = _drawn(table("taxi", records, STREETS))
-    found = []
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        objective = file.name.removeprefix(MAPS).removesuffix(".png")
-        if file.name != f"{MAPS}{objective}.png" or objective not in known:
-            continue
-        rows = tuple(row for row in made.rows if row.objective == objective)
-        caption = (
-            f"{label_of(objective, '')}: the street map that its routes imply, true edges black, "
-            "false ones red, streets not driven on grey."
-        )
-        its = replace(made, rows=rows)
-        found.append(_picture(f"map-{objective}", caption, file.read_bytes(), its))
-    return found
-
-
-def _drawn(made: Table) -> Table:
+def _drawn(shown: Table) -> Table:
     """Without the rows of which nothing is to be seen in a picture, and the true world model's."""
 
     def seen(row: Row) -> bool:
         values = [value for cell in row.cells for value in (cell.value, cell.low)]
         return row.objective != "oracle" and values != [None] * len(values)
 
-    return replace(made, rows=tuple(filter(seen, made.rows)))
+    return replace(shown, rows=tuple(filter(seen, shown.rows)))
 
 
-def _in_words(made: Table) -> str:
+def _in_words(shown: Table) -> str:
     """Each model's means; of a curve, their range."""
-    is_curve = len(made.columns) > WIDE and len({(c.probe, c.metric) for c in made.columns}) == 1
+    is_curve = len(shown.columns) > WIDE and len({(c.probe, c.metric) for c in shown.columns}) == 1
     parts = []
-    for block, rows in made.blocks(seeds=False).items():
+    for block, rows in shown.blocks(seeds=False).items():
         said = []
         for row in rows:
-            pairs = zip(made.columns, row.cells, strict=True)
+            pairs = zip(shown.columns, row.cells, strict=True)
             found = [(c, cell.value) for c, cell in pairs if cell.value is not None]
             if row.source != "measured":
                 continue

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.registry import check_name
@@ -190,11 +190,9 @@ def _span(numbers: Iterable[int]) -> str:
     return " to ".join(f"{k:,}" for k in dict.fromkeys([*ordered[:1], *ordered[-1:]])) or DASH
 
 
-def table(name: str, records: Iterable[Record], columns: Sequence[Column] = ()) -> "Table":
-    """The named table, or other columns of its records. Records of other tasks are left out;
-    their order does not matter."""
+def table(name: str, records: Iterable[Record]) -> "Table":
+    """The named table. Records of other tasks are left out; their order does not matter."""
     layout = LAYOUTS[check_name("table", name, names())]
-    layout = replace(layout, columns=tuple(columns) or layout.columns)
     blocks = blocks_of(name, layout, records)
     measured, notes = [block for block in blocks if block.records], [ABOUT_CELLS]
     notes += [f"{note}." for note in layout.notes]

@@ -83,9 +83,9 @@ def draw_map(folder: RunDir, path: Path) -> None:
 def other_entries(kind: str) -> list[tuple[str, str]]:
     """Names and lines of what `list` shows that is not a plugin: tables, subjects, streets."""
     if kind == "tables":
-        from nextlat_bench.report import tables
+        from nextlat_bench.report.contents import titles
 
-        return [(name, tables.LAYOUTS[name].title) for name in tables.names()]
+        return list(titles().items())
     if kind == "subjects":
         from nextlat_bench.subject import KNOWN
         from nextlat_bench.taggers import OF_WORDS

@@ -1,5 +1,6 @@
-"""Renders every table and figure from the committed records to results/rendered/, and the README's
-tables, which stand between `<!-- table NAME -->` and `<!-- end of table -->`.
+"""Renders every table and figure from the committed records to results/rendered/, also all of them
+on one HTML page, and the README's tables, which stand between `<!-- table NAME -->` and
+`<!-- end of table -->`.
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed,
                                           their training curves and their street maps
@@ -9,10 +10,11 @@ import re
 import sys
 from pathlib import Path
 
+from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, to_json
 from nextlat_bench.report.figures import FIGURES, draw
+from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, distinct, read, write
-from nextlat_bench.report.tables import names, table
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
@@ -30,11 +32,13 @@ def main(runs: list[str]) -> None:
     keep(exhibits, {record.run: record.task for record in records})
     RENDERED.mkdir(exist_ok=True)
     for name in names():
-        made = table(name, records)
-        for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
+        shown = made(name, records)
+        texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
+        for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png", exhibits)
+    (RENDERED / "report.html").write_text(page(records), encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)
@@ -58,7 +62,7 @@ def keep(exhibits: Exhibits, tasks: dict[str, str]) -> None:
 
 def marked(name: str, records: list[Record]) -> str:
     """The table without its title, its seeds and its notes, between its marks."""
-    return f"<!-- table {name} -->\n\n{table(name, records).summary()}\n<!-- end of table -->"
+    return f"<!-- table {name} -->\n\n{made(name, records).summary()}\n<!-- end of table -->"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""The table of the paper's claims: its figures, ours, and the verdicts of `verdicts`."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from nextlat_bench.report.layouts import DASH, LABELS, LAYOUTS, Column
+from nextlat_bench.report.records import Facts, Record, distinct, paper_protocol, paper_rows, say
+from nextlat_bench.report.sheets import Grid, Sheet
+from nextlat_bench.report.statistics import Estimate
+from nextlat_bench.report.tables import Block, blocks_of
+from nextlat_bench.report.verdicts import (
+    LACKING,
+    SEEDS,
+    US,
+    Claim,
+    Comparison,
+    claims,
+    judged,
+    trained,
+)
+
+__all__ = ["TITLE", "claims_sheet"]
+
+TITLE = "The paper's claims, put to the test"
+RULE = (
+    "Verdicts are computed from records. NextLat is ahead where its 95% interval over seeds lies "
+    "wholly on the better side of the other's, and behind where wholly on the worse; else the two "
+    "are not told apart. At least 95.0: the whole interval does.",
+    f"Each side needs {SEEDS} seeds, the same decoder, and as many steps of as many examples. Of "
+    "several settings of an objective the one of most seeds counts, of NextLat's horizon where "
+    "there is one.",
+    "Holds: ahead in every comparison. Holds in part: in some. Does not hold here: in none, which "
+    "may be for want of seeds or size. A verdict is given once nothing that is missing can change "
+    "it. Smoke scale does not count, nor does a setting without one complete comparison.",
+    "Both sides at the end of the scale (all right, or at chance) say nothing; where nothing else "
+    "is left, the claim is not testable at this scale.",
+    "Only NextLat solves every graph: holds if it does and each other fails one; in part if it "
+    "solves one that some other fails; not testable where all solve all or none any.",
+    "As fast: no round of the committed benchmark took longer than the margin allows; slower: each "
+    "did; else undecided.",
+)
+
+
+def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> Sheet:
+    """The claims, their verdicts, and each comparison. `benchmarks`: facts of speed, by name."""
+    rows = distinct(records)
+    tables = dict.fromkeys(claim.table for claim in claims() if claim.table in LAYOUTS)
+    blocks = {name: blocks_of(name, LAYOUTS[name], rows) for name in tables}
+    head = ("Claim", "Paper", "Here", "Verdict")
+    details = ("Claim", "Setting", "Measure", "Who", "Value", "Against", "Its value", "Outcome")
+    columns = "claim verdict setting measure who value low high seeds"
+    lines: list[tuple[object, ...]] = [
+        (*columns.split(), "against", "its_value", "its_low", "its_high", "its_seeds", "outcome")
+    ]
+    shown, every, notes = [], [], [*RULE]
+    for claim in claims():
+        verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
+        counts = Counter(c.outcome for c in compared)
+        counted = [f"{n} {outcome}" for outcome, n in counts.items()]
+        why = [f"{len(compared)} compared: {', '.join(counted)}"] if compared else []
+        here = "\n".join(_here(claim, compared)) or DASH
+        shown.append((claim.says, _paper(claim), here, "\n".join([verdict, *why])))
+        notes += [f"{claim.name}: {text}." for text in claim.differs]
+        if machine := benchmarks.get(claim.benchmark, {}).get("machine"):
+            notes.append(f"{claim.name}: measured on {machine}.")
+        for c in compared:
+            its = (c.against or DASH, _text(c.column, c.its or Estimate()), c.outcome)
+            who = (c.label, _text(c.column, c.cell))
+            every.append((claim.name, c.setting, c.column.heading, *who, *its))
+            line = (claim.name, verdict, c.setting, c.column.heading, c.label, *_numbers(c.cell))
+            lines.append((*line, c.against, *_numbers(c.its or Estimate()), c.outcome))
+        if not compared:
+            lines.append((claim.name, verdict))
+    grids = (
+        Grid("Does it hold?", head, tuple(shown)),
+        Grid("Every comparison", details, tuple(every), detail=True),
+    )
+    return Sheet("claims", TITLE, grids, (*notes, *_sizes(blocks)), tuple(lines))
+
+
+def _numbers(cell: Estimate) -> tuple[float | int | None, ...]:
+    return cell.value, cell.low, cell.high, cell.num_seeds or None
+
+
+def _text(column: Column, cell: Estimate) -> str:
+    """Value, interval and seeds; a dash where there is none."""
+    if cell.value is None:
+        return DASH
+    value, low, high = map(column.text, (cell.value, cell.low, cell.high))
+    seeds = f", {cell.num_seeds} seed{'s' * (cell.num_seeds > 1)}" if cell.num_seeds else ""
+    return f"{value} [{low}, {high}]{seeds}"
+
+
+def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
+    """The first column in the setting that says most; a benchmark's every size."""
+    if not compared:
+        return []
+    if claim.rule == "benchmark":
+        return [f"{_text(c.column, c.cell)}: {c.setting.partition(': ')[2]}" for c in compared]
+
+    def weight(setting: str) -> tuple[int, int]:
+        its = [c for c in compared if c.setting == setting]
+        sides = [c.cell for c in its] + [c.its for c in its if c.its]
+        values = sum(side.value is not None for side in sides)
+        return sum(c.outcome not in LACKING for c in its), values
+
+    settings = dict.fromkeys(c.setting for c in compared)
+    best = max(settings, key=weight)
+    first = [c for c in compared if c.setting == best and c.column == compared[0].column]
+    lines = {c.label: _text(c.column, c.cell) for c in first}
+    lines |= {c.against: _text(c.column, c.its) for c in first if c.its}
+    more = [f"{best}; {len(settings)} settings"] if len(settings) > 1 else []
+    return [f"{who} {text}" for who, text in lines.items()] + more
+
+
+def _paper(claim: Claim) -> str:
+    """The paper's numbers of NextLat and its rivals, with their source."""
+    key = claim.columns[0] if claim.paper_key is None else claim.paper_key
+    column = claim.column(key)
+    texts = []
+    for name in (US, *claim.against):
+        rows = paper_rows(claim.table, name, {})
+        if claim.horizon:
+            rows = [row for row in rows if row.get("horizon", claim.horizon) == claim.horizon]
+        bounds = [f"> {row[f'{key}_above']}" for row in rows if f"{key}_above" in row]
+        numbers = bounds + [column.text(row[key]) for row in rows if key in row]
+        if numbers:
+            texts.append(f"{LABELS[name]} {', '.join(numbers)}")
+    source = paper_protocol(claim.table)[0].removeprefix("Paper (").partition("): ")[0]
+    return "\n".join([*texts, f"({source})"]) if texts else DASH
+
+
+def _sizes(blocks: Mapping[str, Sequence[Block]]) -> list[str]:
+    """What was trained here and there, by table."""
+    found = []
+    for name in dict.fromkeys(claim.table for claim in claims()):
+        for block in filter(trained, blocks.get(name, [])):
+            models = [r for r in block.records if r.step > 0]
+            steps = " or ".join(f"{step:,}" for step in sorted({r.step for r in models}))
+            decoders = {", ".join(say(r.decoder, ("layers", "width"))) for r in models}
+            if models:
+                sizes = f"{steps} steps, {' or '.join(sorted(decoders))}"
+                found.append(f"{name}: here {block.heading}: {sizes}.")
+        found += [f"{name}: {text}" for text in paper_protocol(name)]
+    return found

@@ -1,0 +1,112 @@
+"""Tables of texts, written as Markdown, LaTeX, CSV and for the terminal as `tables.Table` is."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nextlat_bench.report.tables import BREAK, LATEX, LATEX_TABLE, MARKDOWN, rich_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Grid", "Sheet"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table. A cell may have several lines; the first column names the row.
+
+    numbers: the cells but the first are short, and stand to the right.
+    detail: left out of the summary, of LaTeX and of the terminal.
+    """
+
+    heading: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: bool = False
+    detail: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Some tables of texts with their notes; `csv_rows`, the head first, hold the numbers."""
+
+    name: str
+    title: str
+    grids: tuple[Grid, ...]
+    notes: tuple[str, ...]
+    csv_rows: tuple[tuple[object, ...], ...]
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(self.csv_rows)
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """Every table, and the notes."""
+        parts = [f"## {self.title.translate(MARKDOWN)}", *map(_markdown, self.grids)]
+        parts.append("\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes))
+        return "\n\n".join(parts) + "\n"
+
+    def summary(self) -> str:
+        """In Markdown too, without the title, the details and the notes."""
+        return "\n\n".join(_markdown(grid) for grid in self.grids if not grid.detail) + "\n"
+
+    def latex(self) -> str:
+        """A booktabs table for each that is no detail; the notes in small print under the last."""
+        shown = [grid for grid in self.grids if not grid.detail]
+        notes = "\n".join(rf"{note.translate(LATEX)}\par" for note in self.notes)
+        texts = []
+        for number, grid in enumerate(shown):
+            label = self.name if number == 0 else f"{self.name}-{number + 1}"
+            body = "\n".join(_latex_row(row) for row in grid.rows)
+            parts = {"name": label, "head": _latex_row(grid.head).removesuffix(BREAK).strip()}
+            parts |= {"title": f"{self.title} {grid.heading}".translate(LATEX)}
+            parts |= {"columns": _latex_columns(grid), "body": f"\\midrule\n{body}"}
+            parts |= {"notes": notes if grid is shown[-1] else ""}
+            texts.append(LATEX_TABLE % parts)
+        return "\n".join(texts)
+
+    def terminal(self, width: int = 100) -> "RenderableType":
+        """For rich."""
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[RenderableType] = [Text(self.title, "bold")]
+        for grid in self.grids:
+            if grid.detail:
+                continue
+            heads = [head.replace(" ", "\n") if grid.numbers else head for head in grid.head]
+            left, right = (heads[:1], heads[1:]) if grid.numbers else (heads, [])
+            out = rich_table(grid.heading, left, right)
+            for row in grid.rows:
+                out.add_row(*map(Text, row), end_section=not grid.numbers)
+            parts.append(out)
+        return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
+
+
+def _markdown(grid: Grid) -> str:
+    def joined(cells: Iterable[str]) -> str:
+        between = " " if grid.numbers else "; "
+        texts = (cell.replace("\n", between).translate(MARKDOWN) for cell in cells)
+        return "| " + " | ".join(texts) + " |"
+
+    sides = "|:--" + ("|--:" if grid.numbers else "|:--") * (len(grid.head) - 1) + "|"
+    lines = [joined(grid.head), sides, *map(joined, grid.rows)]
+    return f"### {grid.heading.translate(MARKDOWN)}\n\n" + "\n".join(lines)
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    # in braces, or the [ of an interval would be read as the line break's argument
+    texts = (cell.translate(LATEX).replace("\n", r"\newline ") for cell in cells)
+    return " & ".join(f"{{{text}}}" for text in texts) + " " + BREAK
+
+
+def _latex_columns(grid: Grid) -> str:
+    """Columns that break their lines, as wide as their longest line asks in proportion."""
+    columns = zip(grid.head, *grid.rows, strict=True)
+    lines = [[line for cell in column for line in cell.split("\n")] for column in columns]
+    asked = [min(max(map(len, column)), 40) for column in lines]
+    return "".join(rf"p{{{0.85 * a / sum(asked):.3f}\linewidth}}" for a in asked)

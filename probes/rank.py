@@ -6,7 +6,7 @@ where sigma are the singular values of the matrix of hidden states (positions x 
 Vetterli 2007; Garrido et al. 2023 (RankMe); Teoh et al. 2025 (NextLat), section 4.1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
@@ -115,6 +115,8 @@ class Rank(Probe):
     documents neither see each other nor share positions.
     Interval: delete-a-group jackknife over ten groups of sequences. All three grow with the number
     of positions, so compare equal numbers only.
+    The rank of the token embeddings at the same positions, which published code took for that of
+    the hidden states, is there for comparison only.
     Read it beside the validity: a model whose states have collapsed also scores low.
     Source: NextLat, section 4.1 and Table 1 (256 x 256 positions).
     """
@@ -124,6 +126,7 @@ class Rank(Probe):
         Metric("effective_rank", False, "dimensions", "exp entropy of the singular values"),
         Metric("effective_rank_centred", False, "dimensions", "the same about the mean state"),
         Metric("participation_ratio", False, "dimensions", "of the covariance's eigenvalues"),
+        Metric("effective_rank_embedding", None, "dimensions", "of the tokens' own embeddings"),
         Metric("width", None, "dimensions", "D, the most that the others can be"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
@@ -143,20 +146,34 @@ class Rank(Probe):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        groups = [Moments.of(group) for group in in_groups(sequences)]
-        formulas: dict[str, Callable[[list[Moments]], float]] = {
-            "effective_rank": lambda some: effective_rank(stack(some, centred=False)),
-            "effective_rank_centred": lambda some: effective_rank(stack(some, centred=True)),
-            "participation_ratio": lambda some: participation_ratio(stack(some, True), False),
-        }
-        for metric, formula in formulas.items():
+        hidden = [Moments.of(group) for group in in_groups(sequences)]
+        tokens = in_groups(self.hidden_states(subject, task, "embedding"))
+        embedded = [Moments.of(group) for group in tokens]
+
+        def plain(some: list[Moments]) -> float:
+            return effective_rank(stack(some, centred=False))
+
+        def centred(some: list[Moments]) -> float:
+            return effective_rank(stack(some, centred=True))
+
+        def participation(some: list[Moments]) -> float:
+            return participation_ratio(stack(some, True), False)
+
+        for metric, formula, groups in (
+            ("effective_rank", plain, hidden),
+            ("effective_rank_centred", centred, hidden),
+            ("participation_ratio", participation, hidden),
+            ("effective_rank_embedding", plain, embedded),
+        ):
             value = formula(groups)
             some = groups if len(groups) == NUM_GROUPS else []
             half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
             yield Measurement(metric, value, value - half, value + half, n)
         yield Measurement("width", width, width, width, n)
 
-    def hidden_states(self, subject: Subject, task: Task) -> list[FloatArray]:
+    def hidden_states(
+        self, subject: Subject, task: Task, reading: str = "hidden"
+    ) -> list[FloatArray]:
         """The chosen positions of each held-out sequence, (t, D), `num_positions` in all."""
         if not isinstance(subject, LatentDynamics):
             raise NotApplicable(f"{subject.name} has no hidden states")
@@ -168,7 +185,7 @@ class Rank(Probe):
             if not chosen.any():
                 break
             used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
-            hidden = subject.hidden(batch.tokens[:, :used])
+            hidden = subject.hidden(batch.tokens[:, :used], reading)
             for states, mask in zip(hidden, chosen[:, :used], strict=True):
                 if missing > 0 and mask.any():
                     found.append(states[mask][:missing])
@@ -177,7 +194,7 @@ class Rank(Probe):
         if not found:
             raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
         if not all(np.isfinite(states).all() for states in found):
-            raise ValueError(f"{subject.name}: its hidden states are not finite")
+            raise ValueError(f"{subject.name}: its {reading} states are not finite")
         return found
 
     def choose(self, batch: Batch) -> BoolArray:

@@ -14,11 +14,14 @@ class Coded(Subject):
         self.pad = task.vocab.pad
         self.codes = np.random.default_rng(0).standard_normal((len(task.vocab), width)) + 2
         self.codes[self.pad] = np.nan
+        self.embeddings = self.codes[::-1, : width // 2] ** 2
 
     def start(self, prompts):
         raise AssertionError("rank generates nothing")
 
     def hidden(self, tokens, reading="hidden"):
+        if reading == "embedding":
+            return np.nan_to_num(self.embeddings)[tokens].astype(np.float32)
         assert reading == "hidden"
         return self.codes[tokens].astype(np.float32)
 

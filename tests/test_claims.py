@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from report_records import COUNTDOWN, PATH_STAR, STREETS, TAXI, a5_records, of, seeds, text_of
 
-from nextlat_bench.report.benchmarks import committed_benchmarks
 from nextlat_bench.report.claims import RULE, claims_sheet
 from nextlat_bench.report.layouts import DASH, LAYOUTS
 from nextlat_bench.report.records import Record, published
 from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.shipped import committed_benchmarks
 from nextlat_bench.report.verdicts import SEEDS, VERDICTS, claims
 
 RIVALS = ("gpt", "mtp", "jtp")

@@ -57,7 +57,7 @@ def test_objectives_differ_in_nothing_else(task: str, scale: str) -> None:
 def test_probes_are_for_the_task(task: str, scale: str) -> None:
     """A probe that cannot apply to a task is not in its preset."""
     probes = registry.load("presets", task).probes(scale)
-    assert len({probe.name for probe in probes}) == len(probes) >= 4
+    assert len(set(probes)) == len(probes) >= 4  # one may be asked in two protocols
     world = preset(task, "gpt", "smoke").task.world()
     assert world is not None or not any("world" in probe.requires for probe in probes)
 

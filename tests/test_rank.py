@@ -135,6 +135,12 @@ def test_the_probe_is_the_formula_of_held_out_positions(taxi, positions, count):
     assert found["effective_rank"].value == pytest.approx(effective_rank(rows))
     assert found["effective_rank_centred"].value == pytest.approx(effective_rank(rows, True))
     assert found["participation_ratio"].value == pytest.approx(participation_ratio(rows))
+    codes = subject.codes
+    subject.codes = np.nan_to_num(subject.embeddings)
+    tokens, _ = rows_of(taxi, subject, positions, count)
+    subject.codes = codes
+    assert found["effective_rank_embedding"].value == pytest.approx(effective_rank(tokens))
+    assert found["effective_rank_embedding"].value != found["effective_rank"].value
     assert found["width"].value == 24
     assert {row.n for row in found.values()} == {count}
     assert set(found) == {metric.name for metric in Rank.metrics}

@@ -4,17 +4,18 @@ validity."""
 from collections.abc import Iterable
 
 from nextlat_bench.registry import check_name
-from nextlat_bench.report import claims, tables
-from nextlat_bench.report.benchmarks import committed_benchmarks
+from nextlat_bench.report import claims, tables, validity
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.shipped import committed_benchmarks, committed_known
 
 __all__ = ["made", "names", "titles"]
 
 
 def titles() -> dict[str, str]:
     """Name -> title of everything, in the order in which it is shown."""
-    return {"claims": claims.TITLE} | {name: tables.LAYOUTS[name].title for name in tables.names()}
+    found = {name: tables.LAYOUTS[name].title for name in tables.names()}
+    return {"claims": claims.TITLE} | found | {"validity": validity.TITLE}
 
 
 def names() -> list[str]:
@@ -26,4 +27,6 @@ def made(name: str, records: Iterable[Record]) -> "tables.Table | Sheet":
     check_name("table", name, names())
     if name == "claims":
         return claims.claims_sheet(records, committed_benchmarks())
+    if name == "validity":
+        return validity.validity_sheet(records, committed_known())
     return tables.table(name, records)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["Grid", "Sheet"]
+
+LEFT, CELL = 24, 8  # characters that a terminal needs for a name, and for a number
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,26 @@ class Sheet:
         for grid in self.grids:
             if grid.detail:
                 continue
-            heads = [head.replace(" ", "\n") if grid.numbers else head for head in grid.head]
-            left, right = (heads[:1], heads[1:]) if grid.numbers else (heads, [])
-            out = rich_table(grid.heading, left, right)
-            for row in grid.rows:
-                out.add_row(*map(Text, row), end_section=not grid.numbers)
-            parts.append(out)
+            for head, *rows in _pieces(grid, width):
+                heads = [text.replace(" ", "\n") for text in head] if grid.numbers else head
+                left, right = (heads[:1], heads[1:]) if grid.numbers else (heads, [])
+                out = rich_table(grid.heading, left, right)
+                for row in rows:
+                    out.add_row(*map(Text, row), end_section=not grid.numbers)
+                parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
+
+
+def _pieces(grid: Grid, width: int) -> list[list[tuple[str, ...]]]:
+    """The lines of a grid with its head; of one too wide for a terminal, some columns at a time."""
+    lines = [grid.head, *grid.rows]
+    if not grid.numbers:
+        return [lines]
+    most = max(1, (width - LEFT) // CELL)
+    columns = len(grid.head) - 1
+    each = math.ceil(columns / math.ceil(columns / most))
+    cuts = range(1, columns + 1, each)
+    return [[(line[0], *line[cut : cut + each]) for line in lines] for cut in cuts]
 
 
 def _markdown(grid: Grid) -> str:

@@ -1,11 +1,12 @@
-"""Facts of speed that ship with the suite: what `python -m benchmarks` left of each benchmark."""
+"""What ships with the suite beside the records of trained models: what `python -m benchmarks` and
+`python scripts/validity.py` left."""
 
 from importlib import resources
 
 from nextlat_bench.files import parse_json
-from nextlat_bench.report.records import Facts
+from nextlat_bench.report.records import Facts, Record, read
 
-__all__ = ["committed_benchmarks"]
+__all__ = ["committed_benchmarks", "committed_known"]
 
 PREFIX, SUFFIX = "benchmark-", ".json"
 
@@ -19,3 +20,9 @@ def committed_benchmarks() -> dict[str, Facts]:
         for file in files
         if file.name.startswith(PREFIX) and file.name.endswith(SUFFIX)
     }
+
+
+def committed_known() -> list[Record]:
+    """The committed records of subjects whose answer is known."""
+    with resources.as_file(resources.files("nextlat_bench.results") / "known.jsonl") as path:
+        return read(path) if path.exists() else []

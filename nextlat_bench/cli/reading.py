@@ -144,9 +144,9 @@ def report(
     if out is not None:
         check_out(out, format)
     rows, source = found(records)
+    exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
-    exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
     shown = (made(name, rows) for name in chosen)
     if format == "terminal":
         screen = console()

@@ -328,7 +328,8 @@ def test_every_claim_is_there_with_the_papers_numbers_and_the_rule() -> None:
         assert f"{SEEDS} seeds" in text
         assert all(rule.split()[0] in text for rule in RULE)
     assert "Every comparison" in made.markdown()
-    assert "Every comparison" not in made.summary()
+    for short in (made.summary(), made.latex(), text_of(made.terminal())):
+        assert "Every comparison" not in short
     assert all(note.endswith(".") for note in made.notes)
 
 

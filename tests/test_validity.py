@@ -186,7 +186,11 @@ def test_what_is_wrong_is_shown_as_wrong() -> None:
 
 
 def test_records_of_ones_own_come_first_and_an_oracle_alone_is_no_matrix() -> None:
-    own = [replace(r, scale="smoke") for r in committed_known() if r.task == "a5"]
+    own = [
+        replace(r, run=f"{r.objective}-smoke", scale="smoke")
+        for r in committed_known()
+        if r.task == "a5"
+    ]
     made = validity_sheet(own, committed_known())
     assert [grid.heading for grid in made.grids] == ["a5, smoke scale, A5, length 12"]
     elsewhere = [r for r in committed_known() if (r.task, r.objective) == ("a5", "oracle")]

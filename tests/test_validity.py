@@ -147,6 +147,7 @@ ONE, NEARLY_ONE = made_up(1.0, 0.99, 1.0), made_up(0.999, 0.99, 1.0)
         ([0.9, 1], made_up(0.89, 0.8, 0.95), False),
         ("1/degree", made_up(0.27, 0.26, 0.28), True),
         ("1/degree", made_up(0.28, 0.27, 0.29), False),
+        ("1/degree", made_up(0.23, 0.22, 0.235), False),
         ("1/60", made_up(0.0, 0.0, 0.01), True),
         ("length", made_up(12.0, 12.0, 12.0), True),
         ("length", made_up(11.0, 11.0, 11.0), False),
@@ -155,6 +156,10 @@ ONE, NEARLY_ONE = made_up(1.0, 0.99, 1.0), made_up(0.999, 0.99, 1.0)
 )
 def test_judgement(known: Any, found: Record, expected: bool | None) -> None:
     assert passes(known, found, TRUTH) is expected
+
+
+def test_near_the_truth_but_clearly_another() -> None:
+    assert passes("=", made_up(0.57, 0.56, 0.58), made_up(0.6, 0.59, 0.61)) is False
 
 
 def test_without_an_oracle_comparisons_say_nothing() -> None:
@@ -181,9 +186,15 @@ def test_what_is_wrong_is_shown_as_wrong() -> None:
 
 
 def test_records_of_ones_own_come_first_and_an_oracle_alone_is_no_matrix() -> None:
-    own = [replace(r, scale="smoke") for r in committed_known() if r.task == "a5"]
+    own = [
+        replace(r, run=f"{r.objective}-smoke", scale="smoke")
+        for r in committed_known()
+        if r.task == "a5"
+    ]
     made = validity_sheet(own, committed_known())
     assert [grid.heading for grid in made.grids] == ["a5, smoke scale, A5, length 12"]
+    elsewhere = [r for r in committed_known() if (r.task, r.objective) == ("a5", "oracle")]
+    assert len(validity_sheet([*own, *elsewhere]).grids) == 1
     alone = [r for r in own if r.objective == "oracle"]
     assert len(validity_sheet(alone, committed_known()).grids) == 4
     assert validity_sheet(alone).grids == ()

@@ -191,7 +191,7 @@ def test_a_map_is_of_the_first_seed_that_has_one() -> None:
 
 def test_a_map_is_of_the_variant_that_has_most_seeds() -> None:
     later = [
-        Record(**(vars(r) | {"step": 9000, "run": f"later-{r.run}"}))
+        Record(**(vars(r) | {"step": 9000, "run": f"z-{r.run}"}))
         for r in taxi_records()
         if (r.objective, r.seed) == ("gpt", 0)
     ]

@@ -78,9 +78,10 @@ def test_few_sequences_have_no_interval_and_no_small_singular_values(taxi):
     assert found["share", "largest=16"].value == pytest.approx(1)
 
 
-def test_states_that_are_nothing_have_no_spectrum(taxi):
+@pytest.mark.parametrize("size", [0.0, 1e-20])
+def test_states_that_are_nothing_have_no_spectrum(taxi, size):
     subject = Coded(taxi)
-    subject.codes[: taxi.vocab.pad] = 0
+    subject.codes[: taxi.vocab.pad] *= size
     assert all(np.isnan(row.value) for row in measured(PROBE, subject, taxi).values())
 
 

@@ -132,8 +132,8 @@ def report(
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
     rows, source = found(records)
     if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
         exhibits = collect_exhibits(records or Path("runs"))
+        figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     for name in chosen:
         made = table(name, rows)
         if format == "terminal":

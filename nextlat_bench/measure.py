@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from nextlat_bench import registry
+from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
 from nextlat_bench.report.records import Facts, Record, read, record_file, write
@@ -131,13 +133,22 @@ def measure(
     for index, probe in enumerate(probes):
         parameters = registry.parameters(probe)
         wanted = probe.name, json.loads(json.dumps(parameters))  # tuples come back as lists
+
+        def stream(name: str = probe.name) -> np.random.Generator:
+            """Each probe its own, so that adding one changes no other."""
+            return np.random.default_rng([identity["seed"], zlib.crc32(name.encode())])
+
+        kept = folder / f"{probe.name}.json"
+        if split == "test" and not kept.exists():
+            with suppress(NotApplicable):
+                if (exhibit := probe.exhibit(subject, seen, stream())) is not None:
+                    text = json.dumps(exhibit | {"run": identity["run"]}, separators=(",", ":"))
+                    atomic_write(kept, f"{text}\n".encode())
         if any((r.probe, r.probe_parameters) == wanted for r in records):
             continue
         if progress:
             progress(Measured(probe.name, index, len(probes)))
-        # each probe its own stream, so that adding one changes no other
-        rng = np.random.default_rng([identity["seed"], zlib.crc32(probe.name.encode())])
-        records += rows(probe.measure(subject, seen, rng), probe, parameters, identity)
+        records += rows(probe.measure(subject, seen, stream()), probe, parameters, identity)
         write(path, records)
     if progress:
         progress(Measured(None, len(probes), len(probes)))

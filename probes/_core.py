@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,3 +59,10 @@ class Probe(ABC):
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         """Yields one measurement per metric and condition; raises NotApplicable."""
+
+    def exhibit(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> dict[str, Any] | None:
+        """What no row can hold and a figure needs, as JSON, given what `measure` was given; kept
+        beside the records. None: there is nothing of the kind."""
+        return None

@@ -18,6 +18,8 @@ import numpy as np
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import end_of, share_measurement, skipped
+from nextlat_bench.report.exhibits import StreetSketch
+from nextlat_bench.report.figures import maps
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
@@ -32,6 +34,7 @@ from nextlat_bench.tasks._core import (
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap, direction_of
 
 __all__ = ["HALF_MILE", "MapReconstruction", "Reconstruction", "draw", "reconstruct"]
+__all__ += ["sketch_of"]
 
 HALF_MILE = 804.672  # metres
 EARTH_RADIUS = 6_371_009.0  # metres, as in osmnx
@@ -221,6 +224,11 @@ class MapReconstruction(Probe):
         yield share_measurement("stopped", found.stopped, why=missing)
         yield share_measurement("strayed", strayed, why=missing)
 
+    def exhibit(self, subject: Subject, task: Task, rng: np.random.Generator) -> dict[str, Any]:
+        """The map of `measure`, for pictures: see `nextlat_bench.report.exhibits`."""
+        _, found = self.reconstruction(subject, task, rng)
+        return vars(sketch_of(found, streets_of(task)))
+
     def reconstruction(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> tuple[Traversals, Reconstruction]:
@@ -258,44 +266,36 @@ def streets_of(task: Task) -> StreetMap:
     return streets
 
 
-def draw(found: Reconstruction, streets: StreetMap, path: str | Path, title: str = "") -> None:
-    """Writes a PNG: streets driven on black, false edges red and wider, the other streets grey.
-
-    A false edge along a true street, driven the wrong way, shows as a red border of the black.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second to import
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-
+def sketch_of(found: Reconstruction, streets: StreetMap, run: str = "") -> StreetSketch:
+    """The same as plain numbers, places to a tenth of a metre: what a picture is made of."""
     if streets.longitude is None or streets.latitude is None:
         raise ValueError(f"{streets.source}: a map without coordinates cannot be drawn")
-    place = np.stack([streets.longitude, streets.latitude], axis=1)  # (N, 2)
     node, direction = np.nonzero(streets.exits)
-    every_edge = np.stack([node, streets.neighbour[node, direction]], axis=1)
-    thick = float(np.clip(20 / np.sqrt(streets.num_nodes), 0.5, 1.6))  # points
-    num_true, num_false = len(found.true_edges), len(found.false_edges)
-    layers = (
-        (every_edge, "#cfcfcf", 0.6, "streets not driven on"),
-        (found.false_edges[:, [0, 2]], "#e0201b", 2.2, f"false edges ({num_false:,})"),
-        (found.true_edges, "black", 1.0, f"true edges ({num_true:,})"),
+    return StreetSketch(
+        run=run,
+        source=streets.source,
+        nodes=np.stack([streets.longitude, streets.latitude], axis=1).round(6).tolist(),
+        streets=np.stack([node, streets.neighbour[node, direction]], axis=1).tolist(),
+        true_edges=found.true_edges.tolist(),
+        false_edges=found.false_edges[:, [0, 2]].tolist(),
     )
+
+
+def draw(found: Reconstruction, streets: StreetMap, path: str | Path, title: str = "") -> None:
+    """Writes a PNG of one map, as `nextlat_bench.report.figures.maps` draws it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second to import
+    from matplotlib.figure import Figure
+
+    shown = sketch_of(found, streets)
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.add_subplot()
-    for edges, colour, width, label in layers:
-        lines = LineCollection(
-            list(place[edges]), colors=colour, linewidths=width * thick, capstyle="round"
-        )
-        lines.set_label(label)
-        axes.add_collection(lines)
-    axes.autoscale_view()
-    axes.set_aspect(1 / np.cos(np.radians(np.median(streets.latitude))))
-    axes.set_axis_off()
+    maps.sketch(axes, shown)
     share = f"{found.false_edge_share:.1%} of the edges driven on are false"
     axes.set_title(f"{title or streets.source}: {share if found.num_edges else 'no edges'}")
-    handles = axes.get_legend_handles_labels()[0]
-    order = [handles[2], handles[1], handles[0]]  # the streets first drawn are named last
-    figure.legend(handles=order, loc="outside lower center", ncols=3, frameon=False)
+    entries = maps.entries(shown)
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(list(entries.values()), list(entries), **where)
     credit: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 6, "color": "#666666"}
-    axes.text(1, 0, "© OpenStreetMap contributors", transform=axes.transAxes, **credit)
+    axes.text(1, 0, maps.CREDIT, transform=axes.transAxes, **credit)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150, format="png")

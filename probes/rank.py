@@ -82,12 +82,6 @@ class Moments:
         return cls(len(rows), mean, np.asarray(np.linalg.qr(rows - mean, mode="r")))
 
 
-def grouped(sequences: Sequence[FloatArray]) -> list[Moments]:
-    """The sequences in ten groups, or in one each where there are fewer."""
-    bounds = np.linspace(0, len(sequences), min(NUM_GROUPS, len(sequences)) + 1).astype(int)
-    return [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]
-
-
 def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     """Few rows with the very singular values of all hidden states of the groups together."""
     weights = np.array([group.n for group in groups], dtype=np.float64)  # (G,)
@@ -95,6 +89,20 @@ def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     if centred:
         means = means - weights @ means / weights.sum()
     return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
+
+
+def in_groups(sequences: Sequence[FloatArray]) -> list[FloatArray]:
+    """The hidden states of sequences in ten groups, fewer where there are fewer sequences."""
+    bounds = np.linspace(0, len(sequences), min(NUM_GROUPS, len(sequences)) + 1).astype(int)
+    return [np.concatenate(sequences[a:b]) for a, b in pairwise(bounds)]
+
+
+def jackknife(without: Sequence[float]) -> float:
+    """Half of the interval of a value, from those without each of the groups; nan for fewer than
+    ten, of which there is no honest one."""
+    if len(without) < NUM_GROUPS:
+        return float("nan")
+    return STUDENT_95 * float(np.std(without) * np.sqrt(len(without) - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +146,10 @@ class Rank(Probe):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        hidden = grouped(sequences)
-        embedded = grouped(self.hidden_states(subject, task, "embedding"))
+        embeddings = self.hidden_states(subject, task, "embedding")
+        hidden, embedded = (
+            [Moments.of(group) for group in in_groups(states)] for states in (sequences, embeddings)
+        )
 
         def plain(some: list[Moments]) -> float:
             return effective_rank(stack(some, centred=False))
@@ -157,10 +167,8 @@ class Rank(Probe):
             ("effective_rank_embedding", plain, embedded),
         ):
             value = formula(groups)
-            half = float("nan")  # fewer sequences than groups: no honest interval
-            if len(groups) == NUM_GROUPS:
-                without = [formula(groups[:g] + groups[g + 1 :]) for g in range(NUM_GROUPS)]
-                half = STUDENT_95 * float(np.std(without) * np.sqrt(NUM_GROUPS - 1))
+            some = groups if len(groups) == NUM_GROUPS else []
+            half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
             yield Measurement(metric, value, value - half, value + half, n)
         yield Measurement("width", width, width, width, n)
 

@@ -1,5 +1,6 @@
-"""Renders every table and figure from the committed records to results/rendered/, and the README's
-tables, which stand between `<!-- table NAME -->` and `<!-- end of table -->`.
+"""Renders every table and figure from the committed records to results/rendered/, also all of them
+on one HTML page, and the README's tables, which stand between `<!-- table NAME -->` and
+`<!-- end of table -->`.
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed
 """
@@ -8,7 +9,9 @@ import re
 import sys
 from pathlib import Path
 
-from nextlat_bench.report.contents import draw, made, names
+from nextlat_bench.report.contents import made, names
+from nextlat_bench.report.figures import FIGURES, draw
+from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, distinct, read, write
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +32,9 @@ def main(runs: list[str]) -> None:
         texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
         for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png")
+    (RENDERED / "report.html").write_text(page(records), encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)

@@ -214,6 +214,22 @@ COMMANDS: dict[str, Refusals] = {
         "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
         "empty format": (["report", "--format", ""], "no format named ''"),
         "no such records": (["report", "--records", "nowhere"], "nowhere"),
+        "a file of the terminal's": (
+            ["report", "--out", "x.txt"],
+            "--out x.txt: a file is written",
+        ),
+        **{
+            f"out {to[:12]!r}": (["report", "--format", form, "--out", to], says)
+            for form, to, says in (
+                ("html", "a-folder", "--out a-folder: is no regular file"),
+                ("csv", "a-fifo", "--out a-fifo: is no regular file"),
+                ("html", "/dev/null", "--out /dev/null: is no regular file"),
+                ("html", "nowhere/x.html", "--out nowhere/x.html: there is no folder nowhere"),
+                ("csv", "a-file/x.csv", "--out a-file/x.csv: there is no folder a-file"),
+                ("html", "a\0b", "null"),
+                ("html", LONG, "File name too long"),
+            )
+        },
         "figures in a file": (["report", "a5", "--figures", "a-file"], "a-file"),
         **{
             name: (["report", "taxi", "--records", name], says)

@@ -297,5 +297,5 @@ def test_the_command_line_is_frozen() -> None:
         ],
         "export": ["--format"],
         "list": [],
-        "report": ["--figures", "--format", "--records"],
+        "report": ["--figures", "--format", "--out", "--records"],
     }

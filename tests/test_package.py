@@ -81,6 +81,23 @@ def test_packages_match_the_folders() -> None:
     assert {v: k for k, v in mapped.items()} == FOLDERS
 
 
+def test_every_file_that_is_read_ships() -> None:
+    """Maps, records, the paper's numbers, the page's template: each matches a declared pattern."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {name: ROOT / project["package-dir"].get(name, name) for name in FOLDERS.values()}
+    shipped = {
+        path
+        for name, patterns in project["package-data"].items()
+        for pattern in patterns
+        for path in packages[name].glob(pattern)
+    }
+    found = {path for folder in packages.values() for path in folder.rglob("*") if path.is_file()}
+    rendered = ROOT / "results" / "rendered"  # for readers of the repository
+    left = {p for p in found - shipped if p.suffix not in {".py", ".pyc"}}
+    assert [p.name for p in left if p.parent != rendered] == []
+    assert {"page.html", "page.css", "page.js", "published.toml"} <= {p.name for p in shipped}
+
+
 def test_left_never_imports_right() -> None:
     for name, path in modules().items():
         if name.startswith(("nextlat_bench.report", "nextlat_bench.results")):

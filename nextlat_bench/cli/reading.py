@@ -1,7 +1,9 @@
 """Verbs that look at what there is: show, sample, export, list, report."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated
 
 import typer
@@ -109,34 +111,72 @@ def report(
     tables: Annotated[
         list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
     ] = None,
-    format: Annotated[str, typer.Option(help="terminal, md, tex or csv.")] = "terminal",
+    format: Annotated[
+        str, typer.Option(help="terminal, md, tex, csv or html (one page, pictures inline).")
+    ] = "terminal",
     records: Annotated[
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draws DIR/TABLE.png")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draws their figures there.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Writes a file instead of printing.")
+    ] = None,
 ) -> None:
     """Prints the paper's claims and tables from measured records, beside the paper's own numbers.
 
     Example: nextlat-bench report taxi --format md
+
+    Example: nextlat-bench report --format html --out report.html
     """
     from nextlat_bench import registry
-    from nextlat_bench.report.contents import draw, made, names
+    from nextlat_bench.files import atomic_write
+    from nextlat_bench.report.contents import made, names
+    from nextlat_bench.report.exhibits import collect_exhibits
+    from nextlat_bench.report.figures import draw, figures_of
+    from nextlat_bench.report.page import page
     from nextlat_bench.report.records import found
 
-    registry.check_name("format", format, ["terminal", "md", "tex", "csv"])
+    registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
+    if out is not None:
+        check_out(out, format)
     rows, source = found(records)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
-    for name in chosen:
-        shown = made(name, rows)
-        if format == "terminal":
-            screen = console()
-            screen.print(shown.terminal(screen.width))
+    exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
+    shown = (made(name, rows) for name in chosen)
+    if format == "terminal":
+        screen = console()
+        for each in shown:
+            screen.print(each.terminal(screen.width))
             print(f"from {source}")
+    else:
+        if format == "html":
+            text = page(rows, tables or (), exhibits)
         else:
-            print({"md": shown.markdown, "tex": shown.latex, "csv": shown.csv}[format](), end="")
-        if figures is not None:
-            path = figures / f"{name}.png"
-            print(path if draw(name, rows, path) else f"{name}: nothing to draw", file=sys.stderr)
+            form = {"md": "markdown", "tex": "latex", "csv": "csv"}[format]
+            text = "".join(getattr(each, form)() for each in shown)
+        if out is None:
+            print(text, end="")
+        else:
+            atomic_write(out, text.encode())
+            print(f"{out}: from {source}")
+    if figures is not None:
+        for drawing in (d for name in chosen for d in figures_of(name)):
+            path = figures / f"{drawing}.png"
+            drawn = draw(drawing, rows, path, exhibits)
+            print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)
+
+
+def check_out(out: Path, format: str) -> None:
+    """Refuses what could not be written, before anything is made."""
+    if format == "terminal":
+        raise ValueError(f"--out {out}: a file is written with --format md, tex, csv or html")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not S_ISREG(out.stat().st_mode):
+            raise ValueError(f"--out {out}: is no regular file")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")

@@ -6,6 +6,7 @@ from nextlat_bench import registry
 from nextlat_bench.probes._core import Probe
 from nextlat_bench.probes.accuracy import Accuracy
 from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.spectrum import Spectrum
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
 from nextlat_bench.run import Scale
@@ -26,11 +27,13 @@ def of_answers(scale: Scale, trials: int, paper_trials: int) -> tuple[Probe, ...
             Accuracy(num_trials=100),
             TeacherForced(num_sequences=100),
             Rank(num_positions=1_024),
+            Spectrum(num_positions=1_024),
             Transition(num_sequences=64, steps=2),
         )
     return (
         Accuracy(num_trials=paper_trials if scale == "paper" else trials),
         TeacherForced(),
         Rank(num_positions=65_536 if scale == "paper" else 16_384),
+        Spectrum(num_positions=65_536 if scale == "paper" else 16_384),
         Transition(),
     )

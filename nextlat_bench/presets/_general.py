@@ -16,6 +16,7 @@ from nextlat_bench.probes.distinction import Distinction
 from nextlat_bench.probes.length_generalization import LengthGeneralization
 from nextlat_bench.probes.next_token import NextToken
 from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.spectrum import Spectrum
 from nextlat_bench.probes.state_probe import StateProbe
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.trajectories import Trajectories
@@ -94,6 +95,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
             TeacherForced(num_sequences=100),
             LengthGeneralization(num_words=100, far=()),
             Rank(num_positions=2_048),
+            Spectrum(num_positions=2_048),
             StateProbe(num_sequences=64),
             Transition(num_sequences=64),
         )
@@ -107,6 +109,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
         TeacherForced(),
         LengthGeneralization(),
         Rank(num_positions=16_384),
+        Spectrum(num_positions=16_384),
         StateProbe(),
         Transition(),
     )

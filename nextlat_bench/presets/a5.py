@@ -11,6 +11,7 @@ from nextlat_bench.presets._core import chosen
 from nextlat_bench.probes._core import Probe
 from nextlat_bench.probes.length_generalization import LengthGeneralization
 from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.spectrum import Spectrum
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
 from nextlat_bench.run import DecoderConfig, Run, Scale, Training
@@ -93,11 +94,13 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
             LengthGeneralization(num_words=100, far=()),
             TeacherForced(num_sequences=100),
             Rank(num_positions=512),
+            Spectrum(num_positions=512),
             Transition(num_sequences=64, steps=2),
         )
     return (
         LengthGeneralization(num_words=100_000 if scale == "paper" else 1_000),
         TeacherForced(),
         Rank(num_positions=65_536 if scale == "paper" else 12_000),
+        Spectrum(num_positions=65_536 if scale == "paper" else 12_000),
         Transition(),
     )

@@ -10,6 +10,7 @@ from nextlat_bench.probes._core import Probe
 from nextlat_bench.probes.lookahead import Lookahead
 from nextlat_bench.probes.perplexity import Perplexity
 from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.spectrum import Spectrum
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
 from nextlat_bench.run import DecoderConfig, Run, Scale, Training
@@ -88,6 +89,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
             Lookahead(num_sequences=64, distances=(1, 2, 5), num_tokens=64, passes=2),
             TeacherForced(num_sequences=100),
             Rank(num_positions=1_024),
+            Spectrum(num_positions=1_024),
             Transition(num_sequences=64, steps=2),
         )
     return (
@@ -95,5 +97,6 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
         Lookahead(),
         TeacherForced(num_sequences=256),
         Rank(num_positions=65_536 if scale == "paper" else 16_384),
+        Spectrum(num_positions=65_536 if scale == "paper" else 16_384),
         Transition(),
     )

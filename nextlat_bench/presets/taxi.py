@@ -14,6 +14,7 @@ from nextlat_bench.probes.distinction import Distinction
 from nextlat_bench.probes.map_reconstruction import MapReconstruction
 from nextlat_bench.probes.next_token import NextToken
 from nextlat_bench.probes.rank import Rank
+from nextlat_bench.probes.spectrum import Spectrum
 from nextlat_bench.probes.state_probe import StateProbe
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.probes.transition import Transition
@@ -146,6 +147,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
             Distinction(num_pairs=20, num_continuations=5),
             Detours(num_trials=50, probabilities=(0.0, 0.75)),
             Rank(num_positions=2_048),
+            Spectrum(num_positions=2_048),
             StateProbe(num_sequences=64),
             Transition(),
             MapReconstruction(num_trials=100),
@@ -158,6 +160,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
         Distinction(),
         Detours(),
         Rank(num_positions=65_536 if scale == "paper" else 16_384),
+        Spectrum(num_positions=65_536 if scale == "paper" else 16_384),
         StateProbe(),
         Transition(),
         MapReconstruction(),

@@ -2,15 +2,14 @@
 validity."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from nextlat_bench.registry import check_name
-from nextlat_bench.report import claims, figures, tables, validity
+from nextlat_bench.report import claims, tables, validity
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_benchmarks, committed_known
 
-__all__ = ["draw", "made", "names", "titles"]
+__all__ = ["made", "names", "titles"]
 
 
 def titles() -> dict[str, str]:
@@ -31,8 +30,3 @@ def made(name: str, records: Iterable[Record]) -> "tables.Table | Sheet":
     if name == "validity":
         return validity.validity_sheet(records, committed_known())
     return tables.table(name, records)
-
-
-def draw(name: str, records: Iterable[Record], path: str | Path) -> bool:
-    """Writes its figure as a PNG. False: there is none."""
-    return name in tables.names() and figures.draw(name, records, path)

@@ -1,0 +1,156 @@
+"""What figures need of a run and no row can hold: how its loss fell, and its street map.
+
+A run folder has them in metrics.jsonl and map_reconstruction.json; those of committed runs are in
+results/curves (a line a run) and results/maps (a file a run).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nextlat_bench.files import check_kinds, parse_json, read_bytes
+from nextlat_bench.report.records import Record, grouped
+
+__all__ = ["MAP_FILE", "Curve", "Exhibits", "StreetSketch", "collect_exhibits"]
+__all__ += ["committed_exhibits", "curve_of", "curve_records", "to_json"]
+
+MAP_FILE = "map_reconstruction.json"  # of a run folder
+POINTS = 50  # of a curve, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Next-token loss in nats a scored token, on the training batches logged since the point
+    before: the one part of the loss that all objectives share."""
+
+    run: str
+    steps: list[int]
+    next_token: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreetSketch:
+    """A map and what a run's traversals make of it; edges are pairs of nodes, both directed."""
+
+    run: str
+    source: str
+    nodes: list[list[float]]  # (N, 2): longitude and latitude in degrees
+    streets: list[list[int]]
+    true_edges: list[list[int]]  # of the streets, those driven on
+    false_edges: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """By run."""
+
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    maps: Mapping[str, StreetSketch] = field(default_factory=dict)
+
+
+def to_json(exhibit: Curve | StreetSketch) -> bytes:
+    """On one line."""
+    return (json.dumps(vars(exhibit), separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+
+
+def curve_of(run: str, rows: Sequence[Mapping[str, Any]]) -> Curve | None:
+    """Of the rows of a training log. None: nothing was logged."""
+    import numpy as np
+
+    if not rows:
+        return None
+    parts = np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))
+    means = [float(np.mean([rows[i]["next_token"] for i in part])) for part in parts]
+    return Curve(
+        run=run,
+        steps=[rows[part[-1]]["step"] for part in parts],
+        next_token=[float(f"{mean:.4g}") for mean in means],
+    )
+
+
+def curve_records(records: Sequence[Record], exhibits: Exhibits) -> list[Record]:
+    """The points of these runs' curves as rows of a probe "training"; they are never written."""
+    found = []
+    for _, group in grouped(records, lambda r: {"run": r.run}):
+        curve = exhibits.curves.get(group[0].run)
+        if curve is None:
+            continue
+        like = replace(
+            group[0],
+            probe="training",
+            probe_parameters={},
+            metric="next_token",
+            higher_is_better=False,
+            low=None,
+            high=None,
+            n=1,
+            n_skipped=0,
+            skipped_because="",
+        )
+        found += [
+            replace(like, condition=f"step={step}", value=loss)
+            for step, loss in zip(curve.steps, curve.next_token, strict=True)
+        ]
+    return found
+
+
+def collect_exhibits(path: Path) -> Exhibits:
+    """Those of a run folder, or of the run folders in a folder, over the committed ones."""
+    folders = [path] if (path / "run.json").exists() else sorted(path.glob("*/"))
+    known = committed_exhibits()
+    curves, maps = dict(known.curves), dict(known.maps)
+    for folder in folders:
+        log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
+        if log.is_file() and (curve := curve_of(folder.name, list(_logged(read_bytes(log))))):
+            curves[curve.run] = curve
+        if sketch.is_file():
+            found = _parse(StreetSketch, read_bytes(sketch), str(sketch))
+            maps[found.run] = found
+    return Exhibits(curves, maps)
+
+
+@cache
+def committed_exhibits() -> Exhibits:
+    """Those that ship with the suite."""
+    curves, maps = {}, {}
+    results = resources.files("nextlat_bench.results")
+    for kind in ("curves", "maps"):
+        folder = results / kind
+        files = list(folder.iterdir()) if folder.is_dir() else []
+        for file in sorted(files, key=lambda file: file.name):
+            where = f"the committed {kind}/{file.name}"
+            for line in file.read_bytes().splitlines():
+                if kind == "curves":
+                    curve = _parse(Curve, line, where)
+                    curves[curve.run] = curve
+                else:
+                    sketch = _parse(StreetSketch, line, where)
+                    maps[sketch.run] = sketch
+    return Exhibits(curves, maps)
+
+
+T = TypeVar("T", Curve, StreetSketch)
+
+
+def _parse(kind: type[T], data: bytes, where: str) -> T:
+    kinds = {f.name: str if f.type is str else list for f in fields(kind)}
+    try:
+        value = check_kinds(parse_json(data), where, **kinds)
+        return kind(**{name: value[name] for name in kinds})
+    except ValueError as error:
+        raise ValueError(
+            f"{where} is damaged ({error}): delete it and make it again by `nextlat-bench probe`"
+        ) from None
+
+
+def _logged(data: bytes) -> Iterator[dict[str, Any]]:
+    """The rows of a training log; a last line cut off by a kill is left out."""
+    for line in data.splitlines():
+        try:
+            yield check_kinds(parse_json(line), "row", step=int, next_token=float)
+        except ValueError:
+            return

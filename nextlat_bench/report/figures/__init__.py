@@ -1,0 +1,85 @@
+"""Figures as pure functions of records: every seed a mark, the paper's numbers beside ours.
+
+They are drawn from the rows of the tables; what no row can hold of a run (its training curve, its
+street map) comes from its exhibits. The same records and exhibits give the same bytes.
+"""
+
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nextlat_bench.registry import check_name
+from nextlat_bench.report.exhibits import Exhibits, committed_exhibits
+from nextlat_bench.report.figures import a5, countdown, curves, maps, path_star, speculation, taxi
+from nextlat_bench.report.figures.scene import Drawing
+from nextlat_bench.report.figures.style import LOOKS, style
+from nextlat_bench.report.records import Record
+from nextlat_bench.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "LOOKS", "draw", "figure", "figures_of", "numbers", "png"]
+
+# every figure there is, by name; a table's main one has the table's name
+FIGURES: dict[str, Drawing] = {
+    "taxi": taxi.BARS,
+    "taxi_map": maps.MAPS,
+    "path_star": path_star.GRAPHS,
+    "path_star_data": path_star.DATA,
+    "countdown": countdown.HORIZONS,
+    "a5": a5.LENGTHS,
+    "speculation": speculation.DRAFTS,
+}
+for _table in ("taxi", "path_star", "countdown", "a5", "language"):
+    FIGURES[f"{_table}_spectrum"] = curves.spectra_of(_table)
+    FIGURES[f"{_table}_training"] = curves.training_of(_table)
+
+
+def figures_of(table: str) -> list[str]:
+    """The names of a table's figures."""
+    return [name for name, drawing in FIGURES.items() if drawing.table == table]
+
+
+def figure(
+    name: str, records: Iterable[Record], exhibits: Exhibits | None = None
+) -> "Figure | None":
+    """The figure of this name. None: nothing of it was measured.
+
+    `exhibits`: of these runs; by default the committed ones.
+    """
+    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
+    scene = drawing.scene(list(records), committed_exhibits() if exhibits is None else exhibits)
+    if not scene.is_measured:
+        return None
+    with style():
+        return drawing.make(scene)
+
+
+def numbers(name: str, records: Iterable[Record], exhibits: Exhibits | None = None) -> Table:
+    """What the figure of this name shows, as a table: its own columns, every seed, no notes."""
+    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
+    scene = drawing.scene(list(records), committed_exhibits() if exhibits is None else exhibits)
+    rows = tuple(row for block in scene.blocks for row in block.rows)
+    return Table(name, drawing.caption, scene.layout.columns, rows, ())
+
+
+def png(drawn: "Figure") -> bytes:
+    """As a picture, without the versions that would change its bytes."""
+    out = BytesIO()
+    with style():
+        drawn.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    return out.getvalue()
+
+
+def draw(
+    name: str, records: Iterable[Record], path: str | Path, exhibits: Exhibits | None = None
+) -> bool:
+    """Writes the figure as a PNG, its folder made where it is missing. False: there is none."""
+    drawn = figure(name, records, exhibits)
+    if drawn is None:
+        return False
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(png(drawn))
+    return True

@@ -1,0 +1,112 @@
+"""A5: how far beyond the length that was taught the running product stays right."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nextlat_bench.report.figures.scene import Drawing, Scene, ours
+from nextlat_bench.report.figures.style import (
+    CHANCE,
+    GREY,
+    MEAN,
+    THIN,
+    canvas,
+    legend,
+    look,
+    means,
+    one_line,
+)
+from nextlat_bench.report.layouts import Column, Layout
+from nextlat_bench.report.records import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["LENGTHS"]
+
+PLACE = re.compile(r"reading=(\w+),length=(\d+)")
+READINGS: dict[str, Any] = {"recurrent": "-", "trunk": (0, (2.5, 1.2))}
+# elements of A5 and of its controls
+ORDERS = {"A5": 60, "S5": 120, "A4": 12, "S4": 24, "S3": 6, "Z60": 60, "A4xZ5": 60}
+
+
+def at_each_length(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
+    """A column for each reading and length that was measured."""
+    found = {match.groups() for r in records if (match := PLACE.fullmatch(r.condition))}
+    return tuple(
+        Column(
+            *("", f"{reading}, position {length} %", "length_generalization", "accuracy"),
+            (f"reading={reading},length={length}",),
+        )
+        for reading, length in sorted((reading, int(length)) for reading, length in found)
+    )
+
+
+def place(column: Column) -> tuple[str, int]:
+    """Its reading and length."""
+    match = PLACE.fullmatch(column.conditions[0])
+    assert match
+    return match[1], int(match[2])
+
+
+def lengths(scene: Scene) -> "Figure":
+    """Accuracy at each position: up to three training lengths, and far beyond."""
+    blocks, objectives = scene.blocks, scene.objectives
+    places = [place(column) for column in scene.layout.columns]
+    far = any(length > 3 * block.facts["length"] for _, length in places for block in blocks)
+    out, axes = canvas(len(blocks), 1 + far, 3.8, (2.0, 1.0) if far else None)
+    for i, block in enumerate(blocks):
+        panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
+        known: set[int] = set()
+        for row in block.rows:
+            if row.source == "paper" or row.objective not in objectives:
+                continue
+            colour, marker = look(row.objective)
+            looks = THIN | {"color": colour}
+            if row.source == "measured":  # marks where others' are not, for curves that agree
+                looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
+                looks["markevery"] = (objectives.index(row.objective), len(objectives))
+            for reading, dashes in READINGS.items():
+                points = [
+                    (length, cell.value)
+                    for (its, length), cell in zip(places, row.cells, strict=True)
+                    if its == reading and cell.value is not None
+                ]
+                known |= {length for length, _ in points}
+                for panel in panels if points else []:
+                    panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+        for panel in panels:
+            panel.set_ylim(0, 103)
+            if order := ORDERS.get(block.facts["group"]):
+                panel.axhline(100 / order, **CHANCE)
+        near, *beyond = panels
+        near.axvline(taught, color=GREY, linewidth=1.0)
+        ticks = [k * taught for k in (1, 2, 3)]
+        near.set_xticks([1, *ticks], ["1", f"{taught}\ntraining length", *map(str, ticks[1:])])
+        near.set(xlim=(1, 3 * taught), xlabel="position", ylabel="right products, %")
+        near.set_title(block.heading, loc="left")
+        for panel in beyond:
+            far_ones = sorted(length for length in known if length >= 3 * taught)
+            if far_ones[1:]:
+                panel.set(xscale="log", xlim=(far_ones[0], far_ones[-1]))
+                panel.set_xticks(far_ones, map(str, far_ones))
+                panel.minorticks_off()
+                panel.set_xlabel("position, log scale")
+                panel.tick_params(labelleft=False)
+            else:
+                panel.remove()
+    entries = means(objectives)
+    entries |= {r: one_line(color=GREY, linestyle=d) for r, d in READINGS.items()}
+    entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)
+    legend(out, entries | {"chance": one_line(**CHANCE)})
+    return out
+
+
+LENGTHS = Drawing(
+    "a5",
+    "A5: the share of running products that are right at each position, up to the training length "
+    "and beyond it, under both readings.",
+    at_each_length,
+    lengths,
+    keep=ours,
+)

@@ -1,0 +1,109 @@
+"""How every figure looks: colours, marks, sizes, panels and legends, whatever the user's settings.
+
+The same figure gives the same bytes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nextlat_bench.report.layouts import label_of
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["CHANCE", "FALSE", "GREY", "LOOKS", "MEAN", "PAPER", "SEED", "THIN", "UNUSED"]
+__all__ += ["canvas", "hollow", "legend", "look", "means", "one_line", "style"]
+
+# Okabe and Ito's palette, which the colour-blind tell apart; shapes say it once more
+LOOKS = {
+    "gpt": ("#4d4d4d", "o"),
+    "bst": ("#CC79A7", "v"),
+    "mtp": ("#E69F00", "s"),
+    "jtp": ("#009E73", "^"),
+    "nextlat": ("#0072B2", "D"),
+    "noisy_nextlat": ("#56B4E9", "d"),
+    "gru": ("#D55E00", "P"),
+}
+OTHER = ("#000000", "X")
+GREY = "#777777"
+FALSE, UNUSED = "#e0201b", "#cfcfcf"  # streets that are made up, and those not driven on
+WIDTH = 9.0  # inches: its text can be read at the width of a README
+STYLE: dict[str, Any] = {
+    "font.size": 11.0,
+    "axes.titlesize": 11.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+SEED: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 4.5,
+    "zorder": 3,
+    "markerfacecolor": "white",
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.8,
+}
+THIN: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.4}  # a seed that is a line
+MEAN: dict[str, Any] = {"linewidth": 2.0, "markersize": 7.0}
+CHANCE: dict[str, Any] = {"linestyle": ":", "color": "black", "linewidth": 1.3}
+PAPER: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "alpha": 0.55}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """This module's style, whatever the user's own settings of matplotlib are."""
+    from matplotlib import style  # a second to import
+
+    with style.context(["default", STYLE]):
+        yield
+
+
+def look(objective: str) -> tuple[str, str]:
+    """Its colour and marker."""
+    return LOOKS.get(objective, OTHER)
+
+
+def hollow(colour: str) -> dict[str, Any]:
+    """A bar of the paper's."""
+    return {"facecolor": "white", "edgecolor": colour, "hatch": "////", "linewidth": 1.0}
+
+
+def canvas(
+    num_rows: int, num_columns: int, height: float, ratios: Sequence[float] | None = None
+) -> tuple["Figure", list["Axes"]]:
+    """A figure and its panels, row by row. `height`: of a row, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    out = Figure(figsize=(WIDTH, height * num_rows + 0.6), layout="constrained")
+    FigureCanvasAgg(out)
+    panels = out.subplots(num_rows, num_columns, squeeze=False, width_ratios=ratios)
+    return out, list(panels.ravel())
+
+
+def means(objectives: Sequence[str]) -> "dict[str, Artist]":
+    """Their lines, for a legend."""
+    from matplotlib.lines import Line2D
+
+    looks = {label_of(objective, ""): look(objective) for objective in objectives}
+    return {who: Line2D([], [], **MEAN, color=c, marker=m) for who, (c, m) in looks.items()}
+
+
+def one_line(**looks: Any) -> "Artist":
+    """A line of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **looks)
+
+
+def legend(drawn: "Figure", entries: "dict[str, Artist]") -> None:
+    columns = min(len(entries), 5)
+    drawn.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)

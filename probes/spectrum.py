@@ -1,0 +1,98 @@
+"""The singular values behind the effective rank: how fast do they fall?
+
+    relative = sigma[k] / sigma[1],    share = (sigma[1] + ... + sigma[k]) / sum(sigma)
+
+of the hidden states (positions x D) that `rank` reads. Source: Teoh et al. 2025 (NextLat),
+section 4.1, whose effective rank is one number of these.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nextlat_bench.probes._core import Measurement, Metric, Probe
+from nextlat_bench.probes.rank import (
+    FLOOR,
+    NUM_GROUPS,
+    Moments,
+    Positions,
+    Rank,
+    in_groups,
+    jackknife,
+    spectrum,
+    stack,
+)
+from nextlat_bench.subject import Subject
+from nextlat_bench.tasks._core import FloatArray, Task
+
+__all__ = ["Spectrum", "largest"]
+
+
+def largest(width: int) -> list[int]:
+    """1, 2, 4, 8, ... and the width itself."""
+    return [*(2**i for i in range((width - 1).bit_length())), width]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum(Probe):
+    """Singular values of the hidden states of held-out sequences, the k-th largest for each power
+    of two.
+
+    Conditions: "largest=k". Uncentred, as the paper's effective rank is; positions and interval are
+    those of `rank`. A spectrum that falls fast has a low rank. Singular values that are all zero
+    have no shares: nan.
+    """
+
+    name: ClassVar[str] = "spectrum"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("relative", None, "ratio", "the k-th singular value / the largest"),
+        Metric("share", None, "share", "of the k largest in the sum of all singular values"),
+    )
+    requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
+
+    num_positions: int = 256 * 256
+    positions: Positions = "all"
+
+    def __post_init__(self) -> None:
+        self.rank()
+
+    def rank(self) -> Rank:
+        """The probe whose hidden states these are; it checks the parameters, too."""
+        return Rank(num_positions=self.num_positions, positions=self.positions)
+
+    def measure(
+        self, subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        """Deterministic: `rng` is not used."""
+        sequences = self.rank().hidden_states(subject, task)
+        n, width = sum(map(len, sequences)), sequences[0].shape[1]
+        groups = [Moments.of(group) for group in in_groups(sequences)]
+        sigma = values(groups, width)
+        others = [groups[:g] + groups[g + 1 :] for g in range(len(groups))]
+        without = [values(some, width) for some in others if len(groups) == NUM_GROUPS]
+        for k in largest(width):
+            for metric, formula in (("relative", relative), ("share", share)):
+                value = formula(sigma, k)
+                half, where = jackknife([formula(some, k) for some in without]), f"largest={k}"
+                yield Measurement(metric, value, value - half, value + half, n, condition=where)
+
+
+def values(groups: list[Moments], width: int) -> FloatArray:
+    """(D,) singular values of all hidden states of the groups together; those that are mere
+    rounding, and those that too few positions leave out, are zero."""
+    sigma = spectrum(stack(groups, centred=False))[:width]
+    found = np.zeros(width)
+    found[: len(sigma)] = np.where(sigma >= FLOOR, sigma, 0.0)
+    return found
+
+
+def relative(sigma: FloatArray, k: int) -> float:
+    return float(sigma[k - 1] / sigma[0]) if sigma[0] else float("nan")
+
+
+def share(sigma: FloatArray, k: int) -> float:
+    return float(sigma[:k].sum() / sigma.sum()) if sigma[0] else float("nan")

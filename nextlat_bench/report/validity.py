@@ -32,7 +32,7 @@ NOTES = (
     "Published readings: what the public scripts count, beside the definition, of trained models; "
     "means over seeds with their intervals, and a dash where a model was not asked.",
     "Not here: state_probe, for no subject has both a world and hidden states; spectrum, which "
-    "rank sums up; lookahead, perplexity, speculation and speculation_speed, which ask for a "
+    "has no one number; lookahead, perplexity, speculation and speculation_speed, which ask for a "
     "trained model or for text.",
 )
 

@@ -146,9 +146,10 @@ class Rank(Probe):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        hidden = [Moments.of(group) for group in in_groups(sequences)]
-        tokens = in_groups(self.hidden_states(subject, task, "embedding"))
-        embedded = [Moments.of(group) for group in tokens]
+        embeddings = self.hidden_states(subject, task, "embedding")
+        hidden, embedded = (
+            [Moments.of(group) for group in in_groups(states)] for states in (sequences, embeddings)
+        )
 
         def plain(some: list[Moments]) -> float:
             return effective_rank(stack(some, centred=False))

@@ -31,8 +31,9 @@ NOTES = (
     "Measured by `python scripts/validity.py`, at laptop scale.",
     "Published readings: what the public scripts count, beside the definition, of trained models; "
     "means over seeds with their intervals, and a dash where a model was not asked.",
-    "Not here: state_probe, for no subject has both a world and hidden states; lookahead, "
-    "perplexity, speculation and speculation_speed, which ask for a trained model or for text.",
+    "Not here: state_probe, for no subject has both a world and hidden states; spectrum, which "
+    "has no one number; lookahead, perplexity, speculation and speculation_speed, which ask for a "
+    "trained model or for text.",
 )
 
 

@@ -197,7 +197,7 @@ def test_in_print(browser: Chromium) -> None:
 def test_no_fault_in_accessibility(
     scheme: str, width: int, browser: Chromium, tmp_path: Path
 ) -> None:
-    """axe's rules (WCAG 2.2 A and AA, best practices), on the committed records' page too."""
+    """axe's rules (WCAG 2.1 A and AA, best practices), on the committed records' page too."""
     axe = (resources.files("axe_core_python") / "axe.min.js").read_text("utf-8")
     real = tmp_path / "report.html"
     real.write_text(page(committed()), encoding="utf-8")

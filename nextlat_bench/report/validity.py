@@ -135,7 +135,7 @@ def _matrix(
             verdict = "" if right is None else "yes" if right else "no"
             lines.append((title, reading.label, name, *numbers, must, verdict))
         rows.append((reading.label, *cells))
-    head = ("", *(name.replace("_", " ") for name in subjects))
+    head = ("reading", *(name.replace("_", " ") for name in subjects))
     return Grid(title, head, tuple(rows), numbers=True), lines
 
 

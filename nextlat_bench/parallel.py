@@ -5,6 +5,7 @@ are added up over all. With as many micro-batches, n processes and one compute t
 loss curves agree to rounding and checkpoints of either load in the other.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ def group(device: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # sharded models hold on to groups whose threads must end before the process
         dist.destroy_process_group()
 
 

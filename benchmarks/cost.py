@@ -2,26 +2,22 @@
 
 The trainer's own steps on the language task's batches, one thread: the laptop preset, and a model
 nearer to the paper's proportions, where less of a step is vocabulary (BST aside: it pairs every
-prefix with every suffix, minutes a step). All sides of a size take
-turns. What the `paper` preset would have is counted, on weights that are never made.
+prefix with every suffix, minutes a step). All sides of a size take turns. What the `paper` preset
+would have is counted, on weights that are never made.
 """
 
 from dataclasses import replace
 
-import torch
-
 from benchmarks._core import Section, alternate, one_thread, ratio, shown, spread
-from nextlat_bench.data import TensorBatch
+from benchmarks.training import trainer_step
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.objectives._core import Objective
-from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.plan import cost
 from nextlat_bench.presets.language import run as preset
-from nextlat_bench.provenance import native_bf16
 from nextlat_bench.report.layouts import DASH
 from nextlat_bench.report.records import paper_rows
 from nextlat_bench.run import DecoderConfig, Run, Training
-from nextlat_bench.train import Workers, build, clip, micro_batches_of
+from nextlat_bench.train import build, micro_batches_of
 
 __all__ = ["Side", "run", "runs"]
 
@@ -36,15 +32,11 @@ class Side:
 
     def __init__(self, run: Run) -> None:
         self.run, self.model = run, build(run)
-        self.optimizers = make_optimizers(run.training, self.model)
-        precision = "bf16" if native_bf16("cpu") else "fp32"
-        self.workers = Workers(1, torch.get_num_threads(), "cpu", precision)
-        self.batches: list[TensorBatch] = micro_batches_of(run, run.training.steps - 1, "cpu")
+        batches = micro_batches_of(run, run.training.steps - 1, "cpu")
+        self.step = trainer_step(run.objective, self.model, run.training, batches)
 
     def __call__(self) -> None:
-        self.workers.gradients(self.run.objective, self.model, self.batches)
-        clip(self.model, self.run.training.clip)
-        self.workers.update(self.optimizers, 1.0)
+        self.step()
 
 
 def runs(scale: str) -> dict[str, Run]:
@@ -75,18 +67,23 @@ def wider(run: Run) -> Run:
     return replace(run, objective=objective, decoder=WIDE, training=training)
 
 
+def papers(objective: Objective, key: str) -> float | None:
+    """The paper's number of this objective at this horizon. None: it has none."""
+    horizon = getattr(objective, "horizon", None)
+    rows = paper_rows("cost", objective.name, {})
+    return next((row[key] for row in rows if row.get("horizon") == horizon), None)
+
+
 def measured(title: str, sides: dict[str, Side]) -> Section:
     """Beside the paper's ratios, which are of its own sizes."""
     seconds = alternate(dict(sides), ROUNDS)
     gpt = next(iter(sides))
-    theirs = {name: paper_rows("cost", side.run.objective.name, {}) for name, side in sides.items()}
-    whole = theirs[gpt][0]["steps_per_second"]
+    whole = papers(sides[gpt].run.objective, "steps_per_second")
     columns = ["objective", "parameters", "steps a second", "time over GPT's", "paper's"]
     table = Section(title, columns)
     for name, side in sides.items():
-        horizon = getattr(side.run.objective, "horizon", None)
-        paper = [row for row in theirs[name] if row.get("horizon") == horizon]
-        beside = whole / paper[0]["steps_per_second"] if paper else None
+        its = papers(side.run.objective, "steps_per_second")
+        beside = whole / its if whole and its else None
         rate, over = spread(1 / s for s in seconds[name]), ratio(seconds[name], seconds[gpt])
         parameters = count_parameters(side.model)
         said = DASH if beside is None else f"{beside:.2f}"
@@ -104,13 +101,10 @@ def counted() -> Section:
     columns = ["objective", "parameters, billions", "paper's", "FLOPs a step"]
     table = Section("The paper preset, counted", columns)
     for name, run in runs("paper").items():
-        facts, objective = cost(run), run.objective
-        horizon = getattr(objective, "horizon", None)
-        theirs = paper_rows("cost", objective.name, {})
-        paper = [f"{row['parameters']:.2f}" for row in theirs if row.get("horizon") == horizon]
-        billions = facts["parameters"] / 1e9
+        facts, its = cost(run), papers(run.objective, "parameters")
+        said = DASH if its is None else f"{its:.2f}"
         flops = facts["flops_per_step"]
-        table.add(name, f"{billions:.2f}", *(paper or [DASH]), f"{flops:.2e}")
+        table.add(name, f"{facts['parameters'] / 1e9:.2f}", said, f"{flops:.2e}")
         table.facts[name] = {"parameters": facts["parameters"], "flops_per_step": flops}
     return table
 

@@ -22,14 +22,14 @@ def work(seed: int, threads: int, start: Barrier, results: Any) -> None:
 
     from nextlat_bench.optimizers import make_optimizers
     from nextlat_bench.presets import taxi
-    from nextlat_bench.provenance import native_bf16
+    from nextlat_bench.provenance import chosen_precision
     from nextlat_bench.train import Workers, build, clip, micro_batches_of
 
     torch.set_num_threads(threads)
     run = taxi.run("nextlat", seed=seed)
     model = build(run)
     optimizers = make_optimizers(run.training, model)
-    precision = "bf16" if native_bf16("cpu") else "fp32"
+    precision = chosen_precision(run.training, "cpu")
     taken = []
     with Workers(run.training.micro_batches, threads, "cpu", precision) as workers:
         for turn in range(ROUNDS + 1):  # the first is not counted

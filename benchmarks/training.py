@@ -23,12 +23,13 @@ from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.provenance import native_bf16
+from nextlat_bench.provenance import chosen_precision
 from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
 from nextlat_bench.train import Workers, clip
 
-__all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream", "walks"]
+__all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream"]
+__all__ += ["trainer_step", "walks"]
 
 SHAPES = (Shape(4, 4, 128, 128, 64), Shape(6, 8, 256, 64, 68), Shape(2, 4, 128, 256, 12))
 ROUNDS, CALLS = 5, 2
@@ -69,17 +70,23 @@ def ours(
     model.decoder = Decoder(config, vocab, shape.length)
     model.extra = objective.init(config)
     training = Training(steps=1, examples=shape.batch, optimizer=optimizer, clip=1.0)  # type: ignore[arg-type]
+    return model, trainer_step(objective, model, training, [as_batch(tokens)])
+
+
+def trainer_step(
+    objective: Objective, model: Any, training: Training, batches: list[TensorBatch]
+) -> Step:
+    """A step on these micro-batches, one after the other; it returns the first one's loss."""
     optimizers = make_optimizers(training, model)
-    batch = as_batch(tokens)
-    workers = Workers(1, torch.get_num_threads(), "cpu", "bf16" if native_bf16("cpu") else "fp32")
+    workers = Workers(1, torch.get_num_threads(), "cpu", chosen_precision(training, "cpu"))
 
     def step() -> Tensor:
-        losses = workers.gradients(objective, model, [batch])
+        losses = workers.gradients(objective, model, batches)
         clip(model, training.clip)
         workers.update(optimizers, 1.0)
         return losses[0].total.detach()
 
-    return model, step
+    return step
 
 
 @dataclass
@@ -104,7 +111,7 @@ class Side:
 
 
 def sides_of(shape: Shape, tokens: Tensor, vocab: int) -> list[Side]:
-    native = "bf16" if native_bf16("cpu") else "fp32"
+    native = chosen_precision(Training(steps=1, examples=1), "cpu")
     sides = [Side("GPT", 0, native, True, *ours(GPT(), shape, tokens, vocab))]
     for d in (1, 2, 8):
         made = ours(NextLat(horizon=d), shape, tokens, vocab)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.provenance import native_bf16
+from nextlat_bench.provenance import chosen_precision, native_bf16
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
@@ -96,9 +96,7 @@ def trial(run: Run, flops_per_step: float, rate: float) -> Trial | None:
     device = chosen_device(None)
     model = build(tried).to(device)
     optimizers = make_optimizers(run.training, model)
-    precision = run.training.precision
-    if precision == "auto":
-        precision = "bf16" if native_bf16(device) else "fp32"
+    precision = chosen_precision(run.training, device)
     whole, half = (kept(tried, model, last, share, precision, device) for share in (1, 2))
     with Workers(parts, None, device, precision) as workers:
         gradients, updates = [], []

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from nextlat_bench import parallel
-from nextlat_bench.run import Run
+from nextlat_bench.run import Run, Training
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
 
-__all__ = ["cpu_name", "native_bf16", "settle_provenance"]
+__all__ = ["chosen_precision", "cpu_name", "native_bf16", "settle_provenance"]
 
 
 def native_bf16(device: str) -> bool:
@@ -24,24 +24,31 @@ def native_bf16(device: str) -> bool:
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
+def chosen_precision(training: Training, device: str) -> str:
+    """fp32 or bf16: what "auto" comes to on this device."""
+    if training.precision != "auto":
+        return training.precision
+    return "bf16" if native_bf16(device) else "fp32"
+
+
 def settle_provenance(
     run: Run, run_dir: RunDir, device: str, compiled: bool, sharded: bool, resumed: bool
 ) -> dict[str, Any]:
     """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
-    native = native_bf16(device)
-    precision = run.training.precision
-    if precision == "auto":
-        precision = "bf16" if native else "fp32"
     if resumed:
         begun = read_json(run_dir.provenance, precision=str)
-        if begun["precision"] == "bf16" and not native and run.training.precision == "auto":
+        if (
+            begun["precision"] == "bf16"
+            and not native_bf16(device)
+            and run.training.precision == "auto"
+        ):
             raise RunDirError(
                 f"{run_dir.path} was begun in bf16, which {device} here lacks: "
                 "finish it where it was begun, or delete the folder to start afresh"
             )
         return begun
     facts: dict[str, Any] = {
-        "precision": precision,
+        "precision": chosen_precision(run.training, device),
         "compiled": compiled,
         "sharded": sharded,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),

@@ -203,6 +203,18 @@ def skipped(why: Counter[str]) -> tuple[int, str]:
     return why.total(), reasons
 
 
+def ratio(above: FloatArray | IntArray, below: FloatArray | IntArray) -> tuple[float, FloatArray]:
+    """(n,), (n,) -> sum above / sum below, and what each of n independent units adds to it: the
+    ratio estimator's residuals (n,) (Cochran 1977, section 6.4). nan where below is 0 throughout.
+    """
+    total = float(below.sum())
+    if total == 0:
+        return float("nan"), np.full(len(below), np.nan)
+    value = float(above.sum() / total)
+    residuals: FloatArray = (above - value * below) * len(below) / total
+    return value, residuals
+
+
 def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[float, float, float]:
     """(n,) hits out of (n,) counts -> their overall share and its 95% interval.
 
@@ -210,11 +222,10 @@ def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[f
     standard error over units (Cochran 1977, section 6.4), cut off at 0 and 1. Where the units all
     agree it would be 0, which claims too much: there, Wilson's interval for n trials.
     """
-    total, n = float(counts.sum()), len(counts)
-    if total == 0:
-        return float("nan"), float("nan"), float("nan")
-    value = float(hits.sum() / total)
-    residuals = (hits - value * counts) * n / total
+    value, residuals = ratio(hits, counts)
+    n = len(counts)
+    if np.isnan(value):
+        return value, value, value
     if n == 1 or np.abs(residuals).max() < 1e-12:
         low, high = wilson_interval(round(value * n), n)
         return value, min(low, value), max(high, value)

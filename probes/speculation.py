@@ -13,12 +13,11 @@ import numpy as np
 
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import share_measurement
+from nextlat_bench.probes._sampling import ratio, share_measurement
 from nextlat_bench.report.statistics import normal_interval
 from nextlat_bench.speculate import LONGEST_DRAFT, Trace, drafter_of, speculate
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
-    FloatArray,
     IntArray,
     Task,
     check_count,
@@ -152,11 +151,8 @@ class Speculation(DraftingProbe):
 def per_round(metric: str, above: IntArray, below: IntArray, condition: str) -> Measurement:
     """(n,), (n,) -> sum above / sum below, with the ratio estimator's interval over the n prompts
     (Cochran 1977, section 6.4); nan where there was no round."""
-    total, n = float(below.sum()), len(below)
-    if total == 0:
-        nan = float("nan")
-        return Measurement(metric, nan, nan, nan, n, condition=condition)
-    value = float(above.sum()) / total
-    residuals: FloatArray = (above - value * below) * n / total
+    (value, residuals), n = ratio(above, below), len(below)
+    if np.isnan(value):
+        return Measurement(metric, value, value, value, n, condition=condition)
     low, high = normal_interval(value + residuals)
     return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)

@@ -21,6 +21,7 @@ from nextlat_bench.cli.measuring import cells
 from nextlat_bench.plan import GPUS, USED, cost, duration
 from nextlat_bench.presets._general import probes_of, run_of
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.report.layouts import DASH
 from nextlat_bench.run import Run
 from nextlat_bench.subject import known_subject
 from nextlat_bench.tasks._core import Task
@@ -30,7 +31,6 @@ MARKED = r"<!-- (probe|costs) ?(\w*) -->.*?<!-- end -->"
 TASKS = ("taxi", "path_star", "countdown", "a5")  # the first where a probe has values
 DIRECTION = {True: "higher", False: "lower", None: "neither"}
 RANGES = {"share": "0 to 1", "dimensions": "1 to the width"}
-DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 
 
 def filled(text: str) -> str:

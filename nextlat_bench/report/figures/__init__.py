@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.exhibits import Exhibits, committed_exhibits
 from nextlat_bench.report.figures import a5, countdown, curves, maps, path_star, speculation, taxi
-from nextlat_bench.report.figures.scene import Drawing
+from nextlat_bench.report.figures.scene import Drawing, Scene
 from nextlat_bench.report.figures.style import LOOKS, style
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import Table
@@ -49,8 +49,7 @@ def figure(
 
     `exhibits`: of these runs; by default the committed ones.
     """
-    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
-    scene = drawing.scene(list(records), committed_exhibits() if exhibits is None else exhibits)
+    drawing, scene = _scene(name, records, exhibits)
     if not scene.is_measured:
         return None
     with style():
@@ -59,10 +58,17 @@ def figure(
 
 def numbers(name: str, records: Iterable[Record], exhibits: Exhibits | None = None) -> Table:
     """What the figure of this name shows, as a table: its own columns, every seed, no notes."""
-    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
-    scene = drawing.scene(list(records), committed_exhibits() if exhibits is None else exhibits)
+    drawing, scene = _scene(name, records, exhibits)
     rows = tuple(row for block in scene.blocks for row in block.rows)
     return Table(name, drawing.caption, scene.layout.columns, rows, ())
+
+
+def _scene(
+    name: str, records: Iterable[Record], exhibits: Exhibits | None
+) -> tuple[Drawing, Scene]:
+    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
+    known = committed_exhibits() if exhibits is None else exhibits
+    return drawing, drawing.scene(list(records), known)
 
 
 def png(drawn: "Figure") -> bytes:

@@ -1,7 +1,7 @@
 """One run brought to its end: trained, probed, its reference measured, DONE.
 
-`python -m nextlat_bench.job RUN_DIR HOW` does so in a process of its own and tells its progress on
-standard output, a JSON object a line: this is how a sweep works, here or on another machine.
+`python -m nextlat_bench.job RUN_DIR HOW ASKED` does so in a process of its own and tells its
+progress on standard output, a JSON object a line: this is how a sweep works, here or elsewhere.
 """
 
 import json
@@ -27,6 +27,7 @@ from nextlat_bench.subject import Subject, known_subject
 
 __all__ = [
     "BUSY",
+    "Asked",
     "How",
     "Tick",
     "finish",
@@ -69,8 +70,21 @@ class How:
     sharded: bool = False
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is measured of a run once it is trained: all of its preset's probes, or these."""
+
+    split: str = "test"
+    probes: list[str] | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Is a run at its end with it?"""
+        return self == Asked()
+
+
 def finish(
-    folder: RunDir, how: How, split: str = "test", listen: Listen = silence
+    folder: RunDir, how: How, asked: Asked, listen: Listen = silence
 ) -> tuple[list[Record], list[Record]]:
     """Trains and probes the run of a folder; (its records, those of the oracle).
 
@@ -86,9 +100,9 @@ def finish(
             return [], []
         with folder.lock():
             train_run(folder, run, how, listen)
-            reference = measure_reference(run, folder.path.parent, split, listen)
-            records = measure_run(folder, run, None, how.device, split, listen)
-            if split == "test":
+            reference = measure_reference(run, folder.path.parent, asked, listen)
+            records = measure_run(folder, run, asked.probes, how.device, asked.split, listen)
+            if asked.is_all:
                 atomic_write(folder.done, b"")
     return records, reference
 
@@ -105,13 +119,13 @@ def train_run(folder: RunDir, run: Run, how: How, listen: Listen) -> None:
     train(run, folder, **asdict(how), progress=progress)
 
 
-def measure_reference(run: Run, out: Path, split: str, listen: Listen) -> list[Record]:
+def measure_reference(run: Run, out: Path, asked: Asked, listen: Listen) -> list[Record]:
     """The oracle's records; none where the task knows no right answers, or if another process is
     at it."""
     if not run.task.parallel and run.task.world() is None:
         return []
     try:
-        return measure_known("oracle", run, out, split, listen)
+        return measure_known("oracle", run, out, asked.split, listen, asked.probes)
     except InUseError:
         return []
 
@@ -228,12 +242,13 @@ class Teller:
 
 
 def main(arguments: list[str]) -> int:
-    """`RUN_DIR HOW`, the latter as a JSON object."""
+    """`RUN_DIR HOW ASKED`, the latter two as JSON objects."""
     folder, how = RunDir(arguments[0]), How(**json.loads(arguments[1]))
+    asked = Asked(**json.loads(arguments[2]))
     listen = Teller(sys.stdout)
     sys.stdout = sys.stderr  # what a plugin prints is not to be mistaken for a tick
     try:
-        finish(folder, how, listen=listen)
+        finish(folder, how, asked, listen)
     except InUseError:
         return BUSY
     except Exception as error:

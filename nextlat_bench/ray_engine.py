@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nextlat_bench.job import How, Tick
+from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.measure import known_identity
 from nextlat_bench.run_dir import RunDir, atomic_write
 from nextlat_bench.sweep import JobError, Local
@@ -30,14 +30,14 @@ Seen = dict[str, list[tuple[int, int]]]  # time and size of each file when last 
 class OnRay:
     """Each job a task of a Ray cluster: of RAY_ADDRESS, the one that runs here, or a new one."""
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: How, asked: Asked) -> None:
         try:
             import ray
         except ImportError:
             raise ValueError("--engine ray needs Ray: pip install 'nextlat-bench[ray]'") from None
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="error")
-        self.ray, self.how = ray, how
+        self.ray, self.how, self.asked = ray, how, asked
         needs = {"num_gpus": 1} if how.device == "cuda" else {"num_cpus": 1}
         self.there = ray.remote(**needs, max_retries=0)(finish_there)
         self.cores = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 1))
@@ -49,7 +49,8 @@ class OnRay:
         names = [folder.path.name, known_identity("oracle", run.task, run.scale)["run"]]
         with folder.lock():
             parcel = pack(out, names, {})
-            task = self.there.options(num_returns="streaming").remote(names, parcel, self.how)
+            there = self.there.options(num_returns="streaming")
+            task = there.remote(names, parcel, self.how, self.asked)
             self.tasks.add(task)
             try:
                 for reference in task:
@@ -72,7 +73,7 @@ class OnRay:
 
 
 def finish_there(
-    names: list[str], parcel: Parcel, how: How
+    names: list[str], parcel: Parcel, how: How, asked: Asked
 ) -> Iterator[tuple[Tick | None, Parcel]]:
     """On the node: works in a folder of its own and hands over what changes there."""
     with tempfile.TemporaryDirectory(prefix="nextlat-bench-") as scratch:
@@ -80,7 +81,7 @@ def finish_there(
         unpack(out, parcel)
         pack(out, names, seen)
         last = time.monotonic()
-        for tick in Local(how).finish(RunDir(out / names[0])):
+        for tick in Local(how, asked).finish(RunDir(out / names[0])):
             due = time.monotonic() - last > SECONDS_BETWEEN_PARCELS
             yield tick, pack(out, names, seen) if due else {}
             if due:

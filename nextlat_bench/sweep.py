@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock, told
-from nextlat_bench.job import BUSY, How, Tick
+from nextlat_bench.job import BUSY, Asked, How, Tick
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
 
@@ -44,6 +44,8 @@ class JobError(Exception):
 class Engine(Protocol):
     """Where jobs run."""
 
+    asked: Asked
+
     def finish(self, folder: RunDir) -> Iterator[Tick]:
         """Brings a run to its end, telling how far it is. InUseError, JobError."""
 
@@ -57,8 +59,8 @@ class Local:
     `gpus`: their numbers, as many times as jobs shall share each; none on a CPU.
     """
 
-    def __init__(self, how: How, gpus: Sequence[str] = ()) -> None:
-        self.how, self.stopping = how, False
+    def __init__(self, how: How, asked: Asked, gpus: Sequence[str] = ()) -> None:
+        self.how, self.asked, self.stopping = how, asked, False
         self.free_gpus = list(gpus)
         self.processes: set[subprocess.Popen[str]] = set()
 
@@ -71,7 +73,7 @@ class Local:
         with (
             tempfile.TemporaryFile("w+") as errors,
             subprocess.Popen(
-                [*command, json.dumps(asdict(self.how))],
+                [*command, json.dumps(asdict(self.how)), json.dumps(asdict(self.asked))],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -166,7 +168,7 @@ class Sweep:
             self.bring_to_end(cell)
 
     def bring_to_end(self, cell: Cell) -> None:
-        if cell.folder.is_done:
+        if cell.folder.is_done and self.engine.asked.is_all:
             cell.state = "done"
             return
         try:

@@ -18,6 +18,7 @@ from nextlat_bench.report.statistics import normal_interval
 from nextlat_bench.speculate import LONGEST_DRAFT, Trace, drafter_of, speculate
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
+    FloatArray,
     IntArray,
     Task,
     check_count,
@@ -148,9 +149,11 @@ class Speculation(DraftingProbe):
                 yield share_measurement("identical", same, condition=case.condition)
 
 
-def per_round(metric: str, above: IntArray, below: IntArray, condition: str) -> Measurement:
+def per_round(
+    metric: str, above: IntArray | FloatArray, below: IntArray | FloatArray, condition: str
+) -> Measurement:
     """(n,), (n,) -> sum above / sum below, with the ratio estimator's interval over the n prompts
-    (Cochran 1977, section 6.4); nan where there was no round."""
+    or turns (Cochran 1977, section 6.4); nan where there was no round."""
     (value, residuals), n = ratio(above, below), len(below)
     if np.isnan(value):
         return Measurement(metric, value, value, value, n, condition=condition)

@@ -10,23 +10,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nextlat_bench.probes._core import Measurement, Metric
-from nextlat_bench.probes.speculation import DraftingProbe
-from nextlat_bench.report.statistics import normal_interval
+from nextlat_bench.probes.speculation import Case, DraftingProbe, per_round
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import Task, check_count
+from nextlat_bench.tasks._core import Task, check_count, check_each, is_int
 
-__all__ = ["SpeculationSpeed", "quotients"]
+__all__ = ["SpeculationSpeed", "timed_by_turns"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeculationSpeed(DraftingProbe):
     """Greedy completions of held-out prompts, plainly and by drafts, by turns; the same tokens.
 
-    Conditions as in `speculation`. The value is the mean over the repeats of plain seconds /
-    speculative seconds, n the repeats. The only probe that reads a clock: measured once it is kept
-    as all others are, but measuring again gives other bytes, and another machine other numbers.
+    Conditions: "draft=K" or "draft=adaptive" as in `speculation`, then ",batch=B", so many prompts
+    at a time: one, where a pass costs what reading the weights costs and drafts are all but free,
+    and more, where each costs arithmetic; then ",kind=KIND". Each of the `repeats` turns takes the
+    next prompts. The value is plain seconds / speculative seconds over all turns, n the turns, the
+    interval the ratio estimator's over them. The only probe that reads a clock: measured once it
+    is kept as all others are, but measuring again gives other bytes, and another machine other
+    numbers.
     """
 
     name: ClassVar[str] = "speculation_speed"
@@ -34,34 +38,45 @@ class SpeculationSpeed(DraftingProbe):
         Metric("speedup", True, "ratio", "seconds of plain greedy decoding / of speculative"),
     )
 
-    repeats: int = 5
+    batches: tuple[int, ...] = (1, 16)
+    repeats: int = 12
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        sizes = f"whole numbers from 1 to {self.num_prompts}"
+        check_each(self, "batches", lambda b: is_int(b) and 1 <= b <= self.num_prompts, sizes)
         check_count(self, "repeats", 2)
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         for case in self.cases(subject, task):
-            values = quotients(case.plainly, case.speculatively, self.repeats)
-            low, high = normal_interval(values)
-            yield Measurement(
-                "speedup", float(values.mean()), low, high, self.repeats, condition=case.condition
-            )
+            for batch in self.batches:
+                draft, *kind = case.condition.split(",")
+                condition = ",".join([draft, f"batch={batch}", *kind])
+                turns = [part(case, turn * batch, batch) for turn in range(self.repeats)]
+                plain, speculative = timed_by_turns(
+                    [turn.plainly for turn in turns], [turn.speculatively for turn in turns]
+                )
+                yield per_round("speedup", plain, speculative, condition)
 
 
-def quotients(one: Callable[[], object], other: Callable[[], object], repeats: int) -> np.ndarray:
-    """Seconds of one / seconds of the other in each repeat; who begins alternates, and the first
-    turn of each is not timed."""
-    one()
-    other()
-    found = []
-    for turn in range(repeats):
-        seconds = {}
-        for side in (one, other) if turn % 2 == 0 else (other, one):
+def part(case: Case, start: int, count: int) -> Case:
+    """The same with `count` of its prompts from `start` on; the first follow the last."""
+    return case._replace(prompts=case.prompts[np.arange(start, start + count) % len(case.prompts)])
+
+
+def timed_by_turns(
+    one: list[Callable[[], object]], other: list[Callable[[], object]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds (n,) of each turn of one and of the other; who begins alternates, and the first turn
+    is taken once before, untimed."""
+    one[0]()
+    other[0]()
+    seconds = np.zeros((2, len(one)))
+    for turn, sides in enumerate(zip(one, other, strict=True)):
+        for side in (0, 1) if turn % 2 == 0 else (1, 0):
             begin = time.perf_counter()
-            side()
-            seconds[side] = time.perf_counter() - begin
-        found.append(seconds[one] / seconds[other])
-    return np.array(found)
+            sides[side]()
+            seconds[side, turn] = time.perf_counter() - begin
+    return seconds[0], seconds[1]

@@ -3,6 +3,7 @@ on one HTML page, and the README's tables, which stand between `<!-- table NAME 
 `<!-- end of table -->`.
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed,
+                                          also those of the validation split (results/choices),
                                           their training curves and their street maps
 """
 
@@ -14,35 +15,46 @@ from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, to_json
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
-from nextlat_bench.report.records import Record, collect, distinct, read, write
+from nextlat_bench.report.records import Record, collect, collect_tried, distinct, read, write
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
+CHOICES = ROOT / "results" / "choices"
 RENDERED = ROOT / "results" / "rendered"
 MARKED = r"<!-- table (\w+) -->.*?<!-- end of table -->"
 
 
 def main(runs: list[str]) -> None:
-    records = [r for path in sorted(RECORDS.glob("*.jsonl")) for r in read(path)]
-    records = distinct([*records, *(collect(*runs) if runs else [])])
-    for task in sorted({record.task for record in records}):
-        mine = [record for record in records if record.task == task]
-        write(RECORDS / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))
+    records = added(RECORDS, collect(*runs) if runs else [])
+    tried = added(CHOICES, collect_tried(*map(Path, runs)))
     exhibits = collect_exhibits(*map(Path, runs))
     keep(exhibits, {record.run: record.task for record in records})
     RENDERED.mkdir(exist_ok=True)
     for name in names():
-        shown = made(name, records)
+        shown = made(name, records, tried)
         texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
         for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png", exhibits)
-    (RENDERED / "report.html").write_text(page(records), encoding="utf-8")
+    (RENDERED / "report.html").write_text(page(records, tried=tried), encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)
     readme.write_text(shown, encoding="utf-8")
+
+
+def added(folder: Path, new: list[Record]) -> list[Record]:
+    """All records of a folder's files, a task each, with the new ones, which are written there and
+    replace what was known of their runs."""
+    folder.mkdir(exist_ok=True)
+    again = {record.run for record in new}
+    known = [r for path in sorted(folder.glob("*.jsonl")) for r in read(path)]
+    records = distinct([*(record for record in known if record.run not in again), *new])
+    for task in sorted({record.task for record in records}):
+        mine = [record for record in records if record.task == task]
+        write(folder / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))
+    return records
 
 
 def keep(exhibits: Exhibits, tasks: dict[str, str]) -> None:

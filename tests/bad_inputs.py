@@ -234,6 +234,7 @@ COMMANDS: dict[str, Refusals] = {
                 ("html", LONG, "File name too long"),
             )
         },
+        "two sources": (["report", "--records", "runs", "--committed"], "choose one of them"),
         "figures in a file": (["report", "a5", "--figures", "a-file"], "a-file"),
         **{
             name: (["report", "taxi", "--records", name], says)
@@ -254,6 +255,9 @@ COMMANDS: dict[str, Refusals] = {
         "nobody's field": (["sweep", "a5", "--set", "objective.horizons=1"], "named 'horizons'"),
         "one bad value": (["sweep", "a5", "--set", "training.steps=1,x"], "steps=x: expected int"),
         "one bad graph": (["sweep", "path_star", "--graph", "2x5,3"], "graph = '3'"),
+        "unknown probe": (["sweep", "a5", "--probes", "rank,compresion"], "mean 'compression'"),
+        "no probe": (["sweep", "a5", "--probes", "rank,"], "no probe named ''"),
+        "unknown split": (["sweep", "a5", "--split", "dev"], "no split named 'dev'"),
         "unknown engine": (["sweep", "a5", "--engine", "slurm"], "no engine named 'slurm'"),
         "no such device": (["sweep", "a5", "--device", "tpu"], "--device tpu"),
         **{f"{o} {v}": (["sweep", "a5", o, v], o) for o in ("--seeds", "--jobs") for v in "0x"},

@@ -89,7 +89,8 @@ def drafts_records() -> list[Record]:
                     its = {"probe": "speculation", "metric": metric, "condition": where}
                     its["probe_parameters"] = {"sampled": False}
                     found += seeds(*spread(value, 0.05), **more, **its)
-                quick = {"probe": "speculation_speed", "metric": "speedup", "condition": where}
+                quick = {"probe": "speculation_speed", "metric": "speedup"}
+                quick["condition"] = f"draft={draft},batch=1,kind={kind}"
                 found += seeds(*spread(1 + most * ease / 2, 0.03), **more, **quick)
     return found
 

@@ -255,7 +255,7 @@ def test_a5_is_asked_for_ninety_five_percent_and_for_more_than_a_trunk() -> None
 def test_decoding_is_faster_than_plain_and_than_the_others() -> None:
     def drafts(name: str, horizon: int, *values: float, kind: str = "prose") -> list[Record]:
         probe = {"task": "language", "task_parameters": {}, "probe": "speculation_speed"}
-        probe |= {"metric": "speedup", "condition": f"draft=5,kind={kind}"}
+        probe |= {"metric": "speedup", "condition": f"draft=5,batch=1,kind={kind}"}
         return seeds(*values, **probe, **of(name, horizon), probe_parameters={"sampled": False})
 
     def both(prose: float, code: float, rival: float = 1.2) -> list[Record]:

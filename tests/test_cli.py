@@ -268,9 +268,11 @@ def test_the_command_line_is_frozen() -> None:
             "--jobs",
             "--objective",
             "--out",
+            "--probes",
             "--scale",
             "--seeds",
             "--set",
+            "--split",
             "--streets",
         ],
         "probe": [
@@ -298,5 +300,5 @@ def test_the_command_line_is_frozen() -> None:
         ],
         "export": ["--format"],
         "list": [],
-        "report": ["--figures", "--format", "--out", "--records"],
+        "report": ["--committed", "--figures", "--format", "--out", "--records"],
     }

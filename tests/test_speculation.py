@@ -1,5 +1,6 @@
 """The probes of drafts, beside what the traces say, and the table that they fill."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from nextlat_bench.measure import measure, run_identity
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.speculation import Speculation, per_round
-from nextlat_bench.probes.speculation_speed import SpeculationSpeed, quotients
+from nextlat_bench.probes.speculation_speed import SpeculationSpeed, part, timed_by_turns
 from nextlat_bench.report.records import record_file
 from nextlat_bench.report.tables import table
 from nextlat_bench.speculate import speculate
@@ -84,17 +85,34 @@ def test_measuring_again_gives_the_same_bytes(model: TrainedModel, tmp_path: Pat
 
 
 def test_speed_is_of_the_same_work_by_turns(model: TrainedModel) -> None:
-    probe = SpeculationSpeed(num_prompts=40, drafts=(2,), repeats=3)
-    rows = list(probe.measure(model, model.run.task, np.random.default_rng(0)))
-    assert [row.condition for row in rows] == ["draft=2", "draft=adaptive"]
+    probe = SpeculationSpeed(num_prompts=40, drafts=(2,), batches=(1, 8), repeats=3)
+    world = Divided(**model.run.task.parameters())
+    rows = list(probe.measure(model, world, np.random.default_rng(0)))
+    assert [row.condition for row in rows] == [
+        f"draft={draft},batch={batch},kind={kind}"
+        for kind in ("even", "odd")
+        for draft in ("2", "adaptive")
+        for batch in (1, 8)
+    ]
     assert all(row.low <= row.value <= row.high and row.value > 0 and row.n == 3 for row in rows)
+    undivided = probe.measure(model, model.run.task, np.random.default_rng(0))
+    assert next(undivided).condition == "draft=2,batch=1"
+
+
+def test_each_turn_takes_the_next_prompts(model: TrainedModel) -> None:
+    case = next(PROBE.cases(model, model.run.task))._replace(prompts=np.arange(10)[:, None])
+    turns = [part(case, turn * 4, 4).prompts.ravel().tolist() for turn in range(3)]
+    assert turns == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
 
 
 def test_turns_alternate_and_the_first_are_not_timed() -> None:
     seen: list[str] = []
-    values = quotients(lambda: seen.append("a"), lambda: seen.append("b"), repeats=3)
-    assert "".join(seen) == "ab" + "ab" + "ba" + "ab"
-    assert len(values) == 3
+    one = [lambda: seen.append("a"), lambda: seen.append("b"), lambda: time.sleep(0.02)]
+    other = [lambda: seen.append("A"), lambda: seen.append("B"), lambda: seen.append("C")]
+    plain, speculative = timed_by_turns(one, other)
+    assert "".join(seen) == "aA" + "aA" + "Bb" + "C"
+    assert len(plain) == len(speculative) == 3
+    assert plain[2] >= 0.02 > speculative[2]
 
 
 def test_the_ratio_over_prompts() -> None:
@@ -120,7 +138,7 @@ def test_table_3_has_ours_beside_the_papers() -> None:
     records = [
         record(**accepted, value=2.5, condition="draft=5,kind=prose"),
         record(**accepted, value=1.5, condition="draft=2,kind=prose"),  # in no column
-        record(**speedup, value=1.75, condition="draft=5,kind=code"),
+        record(**speedup, value=1.75, condition="draft=5,batch=1,kind=code"),
     ]
     made = table("speculation", records)
     rows = {(row.label, row.source): row for row in made.rows}

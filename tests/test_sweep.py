@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nextlat_bench.cli.measuring import grid
-from nextlat_bench.job import How
+from nextlat_bench.job import Asked, How
 from nextlat_bench.presets import a5
+from nextlat_bench.report.records import collect_tried
 from nextlat_bench.run_dir import InUseError, RunDir
 from nextlat_bench.sweep import Local, Sweep
 
@@ -91,6 +92,23 @@ def test_what_is_finished_is_skipped(undisturbed: Path) -> None:
     assert code == 0
     assert "running" not in printed
     assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*")} == before
+
+
+def test_one_probe_on_validation_data(undisturbed: Path, tmp_path: Path) -> None:
+    """For choosing settings: nothing of the test split, and nothing finished by it."""
+    chosen = ["--objective", "gpt", "--seeds", "1", "--set", "training.steps=5,10"]
+    asked = ["--split", "validation", "--probes", "teacher_forced"]
+    code, printed, errors = sweep(tmp_path, *chosen, *asked)
+    assert code == 0, errors
+    assert f"nextlat-bench report choices --records {tmp_path}" in printed
+    assert {Path(name).name for name in results(tmp_path)} == {"model.safetensors"}
+    tried = collect_tried(tmp_path)
+    assert {record.probe for record in tried} == {"teacher_forced"}
+    assert {r.run for r in tried} == {path.name for path in tmp_path.glob("*/")}
+    assert sorted({r.step for r in tried}) == [0, 5, 10]  # the oracle's, too
+    # a finished run is asked further
+    assert sweep(undisturbed, *SMALL, *asked)[0] == 0
+    assert len(list(undisturbed.glob("*/validation.jsonl"))) == 3
 
 
 def test_two_sweeps_share_the_cells(undisturbed: Path, tmp_path: Path) -> None:
@@ -191,7 +209,7 @@ def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
         return real(*given, **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    engine = Local(How("cpu", threads=1), ["2", "5"])
+    engine = Local(How("cpu", threads=1), Asked(), ["2", "5"])
     folders = [RunDir.prepare(tmp_path, a5.run("gpt", "smoke", seed)) for seed in range(3)]
     first, second, third = map(engine.finish, folders)
     next(first)
@@ -206,7 +224,7 @@ def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_is_left_is_judged_by_what_was_run(tmp_path: Path) -> None:
     """Two cells took 10 s and 20 s; one has run for 5 s, three wait; two at a time."""
     runs = [a5.run("gpt", "smoke", seed) for seed in range(6)]
-    work = Sweep(runs, tmp_path, Local(How()), jobs=2)
+    work = Sweep(runs, tmp_path, Local(How(), Asked()), jobs=2)
     assert work.seconds_left() == 0
     assert "left" not in work.summary()
     now = time.monotonic()

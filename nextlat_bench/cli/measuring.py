@@ -56,7 +56,7 @@ def run(
 
     Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
-    from nextlat_bench.job import How, finish
+    from nextlat_bench.job import Asked, How, finish
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import chosen_device
 
@@ -71,7 +71,7 @@ def run(
         records, reference = finish(
             folder,
             How(device, threads, compiled, sharded),
-            split,
+            Asked(split),
             lambda t: advance(t.what, t.done, t.total, t.note),
         )
     show_measurements(records, reference, split)
@@ -103,6 +103,11 @@ def sweep(
         int | None, typer.Option(min=1, help="Runs at a time; default: a core, or a GPU, each.")
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
+    probes: Annotated[
+        str | None,
+        typer.Option(metavar="PROBE[,PROBE]", help="These alone; default: the preset's."),
+    ] = None,
+    split: Split = "test",
 ) -> None:
     """Trains and probes every cell of a table, as many runs at a time as there are cores.
 
@@ -110,9 +115,13 @@ def sweep(
     Two of them over the same folder share the work.
 
     Example: nextlat-bench sweep path_star --objective gpt,nextlat --graph 2x5,3x4 --seeds 5
+
+    Example: nextlat-bench sweep taxi --seeds 1 --set training.learning_rate=0.001,0.003
+    --split validation --probes trajectories
     """
     from nextlat_bench import registry
-    from nextlat_bench.job import How
+    from nextlat_bench.job import Asked, How
+    from nextlat_bench.measure import chosen_probes
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
     from nextlat_bench.train import chosen_device
 
@@ -120,16 +129,18 @@ def sweep(
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
     runs = cells(task, objective, scale, seeds, streets, graph, settings)
-    how = How(device, threads=1)
+    names = probes.split(",") if probes else None
+    chosen_probes(task, "smoke", names)  # refused before anything is written
+    how, asked = How(device, threads=1), Asked(split, names)
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
 
-        cluster = OnRay(how)
+        cluster = OnRay(how, asked)
         work = Sweep(runs, out, cluster, jobs or cluster.cores)
     else:
         gpus = visible_gpus() if device == "cuda" else []
         jobs = jobs or len(gpus) or cores()
-        work = Sweep(runs, out, Local(how, gpus * jobs), jobs)
+        work = Sweep(runs, out, Local(how, asked, gpus * jobs), jobs)
     screen = console()
     finished = work.run(screen)
     screen.print(work.summary(), highlight=False)
@@ -137,7 +148,10 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    screen.print(f"now: nextlat-bench report {task} --records {out}", highlight=False)
+    if split == "test":
+        screen.print(f"now: nextlat-bench report {task} --records {out}", highlight=False)
+    else:
+        screen.print(f"now: nextlat-bench report choices --records {out}", highlight=False)
 
 
 def cells(

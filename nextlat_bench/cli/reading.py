@@ -118,6 +118,9 @@ def report(
         Path | None,
         typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
     ] = None,
+    shipped: Annotated[
+        bool, typer.Option("--committed", help="The committed records, though there is a runs/.")
+    ] = False,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draws their figures there.")
     ] = None,
@@ -137,17 +140,21 @@ def report(
     from nextlat_bench.report.exhibits import collect_exhibits
     from nextlat_bench.report.figures import draw, figures_of
     from nextlat_bench.report.page import page
-    from nextlat_bench.report.records import found
+    from nextlat_bench.report.records import collect_tried, found
 
     registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
     if out is not None:
         check_out(out, format)
-    rows, source = found(records)
-    exhibits = collect_exhibits(records or Path("runs")) if figures or format == "html" else None
+    if shipped and records is not None:
+        raise ValueError(f"--records {records} and --committed: choose one of them")
+    own = [] if shipped else [records or Path("runs")]
+    rows, source = found(records, shipped)
+    exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
-    shown = (made(name, rows) for name in chosen)
+    tried = collect_tried(*own) or None  # else the committed ones
+    shown = (made(name, rows, tried) for name in chosen)
     if format == "terminal":
         screen = console()
         for each in shown:
@@ -155,7 +162,7 @@ def report(
             print(f"from {source}")
     else:
         if format == "html":
-            text = page(rows, tables or (), exhibits)
+            text = page(rows, tables or (), exhibits, tried)
         else:
             form = {"md": "markdown", "tex": "latex", "csv": "csv"}[format]
             text = "".join(getattr(each, form)() for each in shown)

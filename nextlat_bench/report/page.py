@@ -82,15 +82,19 @@ class Section:
 
 
 def page(
-    records: Iterable[Record], tables: Sequence[str] = (), exhibits: Exhibits | None = None
+    records: Iterable[Record],
+    tables: Sequence[str] = (),
+    exhibits: Exhibits | None = None,
+    tried: Iterable[Record] | None = None,
 ) -> str:
     """The page of these tables; of all, where none is named.
 
-    `exhibits`: of these runs; by default the committed ones.
+    `exhibits`, `tried`: of these runs, the latter's records of the validation split; by default
+    the committed ones.
     """
     rows = distinct(records)
     chosen = list(dict.fromkeys(tables or _in_order(names())))
-    sections = [_section(name, rows, exhibits) for name in chosen]
+    sections = [_section(name, made(name, rows, tried), rows, exhibits) for name in chosen]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
     tasks = {LAYOUTS[name].task for name in chosen if name in LAYOUTS}
@@ -111,8 +115,10 @@ def _in_order(names: Sequence[str]) -> list[str]:
     return [next(tables) if name in LAYOUTS else name for name in names]
 
 
-def _section(name: str, records: Sequence[Record], exhibits: Exhibits | None) -> Section:
-    shown, pictures = made(name, records), []
+def _section(
+    name: str, shown: Table | Sheet, records: Sequence[Record], exhibits: Exhibits | None
+) -> Section:
+    pictures = []
     for each in figures_of(name):
         if (drawn := figure(each, records, exhibits)) is not None:
             its, caption = _drawn(numbers(each, records, exhibits)), FIGURES[each].caption

@@ -17,7 +17,16 @@ from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
-__all__ += ["grouped", "one_protocol", "say", "setting", "told_apart", "variants_of", "what"]
+__all__ += [
+    "collect_tried",
+    "grouped",
+    "one_protocol",
+    "say",
+    "setting",
+    "told_apart",
+    "variants_of",
+    "what",
+]
 __all__ += ["paper_protocol", "paper_rows", "published", "record_file", "write"]
 
 SCHEMA = 1
@@ -182,6 +191,13 @@ def collect(*paths: str | Path) -> list[Record]:
     return _distinct((record, str(file)) for file in files for record in read(file))
 
 
+def collect_tried(*paths: Path) -> list[Record]:
+    """The records of the validation split of run folders, and of the run folders in folders."""
+    name = record_file("validation")
+    files = [file for path in paths for file in (path / name, *sorted(path.glob(f"*/{name}")))]
+    return _distinct((r, str(file)) for file in files if file.is_file() for r in read(file))
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
@@ -207,12 +223,12 @@ def committed() -> list[Record]:
     )
 
 
-def found(path: Path | None) -> tuple[list[Record], str]:
+def found(path: Path | None, shipped: bool = False) -> tuple[list[Record], str]:
     """The records at a path and their source in words; without one, of runs/, else committed."""
     own = Path("runs")
     if path is not None:
         return collect(path), str(path)
-    if own.is_dir() and (records := collect(own)):
+    if not shipped and own.is_dir() and (records := collect(own)):
         return records, str(own)
     return committed(), "the committed records of nextlat-bench"
 

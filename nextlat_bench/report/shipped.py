@@ -1,12 +1,12 @@
 """What ships with the suite beside the records of trained models: what `python -m benchmarks` and
-`python scripts/validity.py` left."""
+`python scripts/validity.py` left, and the records of the validation split."""
 
 from importlib import resources
 
 from nextlat_bench.files import parse_json
-from nextlat_bench.report.records import Facts, Record, read
+from nextlat_bench.report.records import Facts, Record, distinct, read
 
-__all__ = ["committed_benchmarks", "committed_known"]
+__all__ = ["committed_benchmarks", "committed_choices", "committed_known"]
 
 PREFIX, SUFFIX = "benchmark-", ".json"
 
@@ -26,3 +26,9 @@ def committed_known() -> list[Record]:
     """The committed records of subjects whose answer is known."""
     with resources.as_file(resources.files("nextlat_bench.results") / "known.jsonl") as path:
         return read(path) if path.exists() else []
+
+
+def committed_choices() -> list[Record]:
+    """The committed records of the validation split, which presets were chosen by."""
+    with resources.as_file(resources.files("nextlat_bench.results") / "choices") as folder:
+        return distinct(record for file in sorted(folder.glob("*.jsonl")) for record in read(file))

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAFTS"]
 
-PLACE = re.compile(r"draft=(\w+),kind=(\w+)")
-# metric -> its probe and what it is called
+PLACE = re.compile(r"draft=(\w+),(?:batch=1,)?kind=(\w+)")
+# metric -> its probe, what it is called, and how the figure's one condition is written
 METRICS = {
-    "accepted": ("speculation", "Accepted"),
-    "bound": ("speculation", "Tokens a round at most"),
-    "speedup": ("speculation_speed", "Speed-up"),
+    "accepted": ("speculation", "Accepted", "draft={},kind={}"),
+    "bound": ("speculation", "Tokens a round at most", "draft={},kind={}"),
+    "speedup": ("speculation_speed", "Speed-up", "draft={},batch=1,kind={}"),
 }
-SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up"}
+SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up, one text at a time"}
 DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
 
 
@@ -43,13 +43,13 @@ def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
     places = {match.groups() for r in records if (match := PLACE.fullmatch(r.condition))}
     return tuple(
         Column(
-            own.get((metric, (f"draft={draft},kind={kind}",)), ""),
+            own.get((metric, (where.format(draft, kind),)), ""),
             *(f"{said}, {kind}, draft {draft}", probe, metric),
-            (f"draft={draft},kind={kind}",),
+            (where.format(draft, kind),),
             {"sampled": False},
             form=".2f",
         )
-        for metric, (probe, said) in METRICS.items()
+        for metric, (probe, said, where) in METRICS.items()
         for draft, kind in sorted(places, key=lambda place: (place[1], length(place[0])))
     )
 

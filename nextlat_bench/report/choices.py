@@ -1,0 +1,113 @@
+"""The grids that presets were chosen from: on validation data, one measure a task.
+
+Made by `nextlat-bench sweep ... --set training.FIELD=VALUE,VALUE --split validation`. The best
+value is taken; of equal ones, the first. Nothing is read of the test split.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
+from nextlat_bench.report.records import (
+    Facts,
+    Record,
+    distinct,
+    grouped,
+    one_protocol,
+    say,
+    setting,
+    variants_of,
+)
+from nextlat_bench.report.sheets import Grid, Sheet
+from nextlat_bench.report.statistics import Estimate
+
+__all__ = ["DECIDES", "TITLE", "Choice", "choices_of", "choices_sheet"]
+
+TITLE = "Settings chosen on validation data"
+# task -> the column of its table that decides
+DECIDES = {"taxi": "reached", "path_star": "greedy", "countdown": "accuracy", "a5": "trunk_1x"}
+NOTES = (
+    "The best value of each row (*) is the preset's; of equal ones, the first. Where the intervals "
+    "overlap, the grid does not tell the values apart.",
+    "Measured on the validation split after the steps that each heading names; nothing was read of "
+    "the test split.",
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was tried of one model under one task's setting, and how well each did."""
+
+    task: str
+    objective: str
+    heading: str
+    label: str
+    column: Column
+    tried: tuple[Facts, ...]
+    cells: tuple[Estimate, ...]
+
+    @property
+    def best(self) -> int:
+        values = [float("-inf") if cell.value is None else cell.value for cell in self.cells]
+        return values.index(max(values))
+
+    @property
+    def texts(self) -> list[str]:
+        return [", ".join(say(facts, facts)) for facts in self.tried]
+
+
+def choices_sheet(records: Iterable[Record]) -> Sheet:
+    """A grid for each task, setting and number of steps: models down, the values tried across."""
+    grids: list[Grid] = []
+    lines: list[tuple[object, ...]] = []
+    choices = choices_of(records)
+    for heading in dict.fromkeys(choice.heading for choice in choices):
+        mine = [choice for choice in choices if choice.heading == heading]
+        tried = list(dict.fromkeys(text for choice in mine for text in choice.texts))
+        rows = []
+        for choice in mine:
+            shown = dict.fromkeys(tried, DASH)
+            for i, (text, cell) in enumerate(zip(choice.texts, choice.cells, strict=True)):
+                value, *interval = choice.column.lines(cell)
+                shown[text] = "\n".join([value + "*" * (i == choice.best), *interval])
+                numbers = (cell.value, cell.low, cell.high, cell.n)
+                marked = "yes" if i == choice.best else "no"
+                lines.append((heading, choice.label, text, *numbers, marked))
+            rows.append((choice.label, *shown.values()))
+        grids.append(Grid(heading, (mine[0].column.heading, *tried), tuple(rows), numbers=True))
+    header = ("setting", "model", "tried", "value", "low", "high", "n", "chosen")
+    notes = NOTES if grids else ("Nothing was chosen from a grid.",)
+    return Sheet("choices", TITLE, tuple(grids), notes, (header, *lines))
+
+
+def choices_of(records: Iterable[Record]) -> list[Choice]:
+    """Every model of which several variants were measured under one setting, as long trained."""
+    rows, found = distinct(records), []
+    for task, key in DECIDES.items():
+        layout = LAYOUTS[task]
+        [column] = [column for column in layout.columns if column.key == key]
+        shown = [r for r in rows if r.task == task and r.step > 0 and column.shows(r)]
+        for facts, group in grouped(shown, lambda r: setting(r) | {"trained steps": r.step}):
+            steps = facts.pop("trained steps")
+            heading = f"{task}, {layout.headings([facts])[0]}, {steps:,} steps"
+            for model, its in grouped(group, _model):
+                variants = variants_of(its)
+                if len(variants) > 1:
+                    horizon = model["horizon"]
+                    label = label_of(model["objective"], f"d={horizon}" if horizon else "")
+                    tried = _differing([facts for facts, _ in variants])
+                    cells = tuple(column.cell(one_protocol(some)) for _, some in variants)
+                    objective = model["objective"]
+                    found.append(Choice(task, objective, heading, label, column, tried, cells))
+    return found
+
+
+def _model(record: Record) -> Facts:
+    return {"objective": record.objective, "horizon": record.objective_parameters.get("horizon")}
+
+
+def _differing(variants: Sequence[Facts]) -> tuple[Facts, ...]:
+    """What of each is not the same in all."""
+    keys = sorted({key for facts in variants for key in facts})
+    keys = [key for key in keys if len({str(facts.get(key)) for facts in variants}) > 1]
+    return tuple({key: facts.get(key) for key in keys} for facts in variants)

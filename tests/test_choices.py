@@ -1,0 +1,138 @@
+"""The grids that presets were chosen from: which value is marked, and what is never mixed."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from report_records import TAXI, record, seeds, text_of
+from typer.testing import CliRunner
+
+from nextlat_bench import registry
+from nextlat_bench.cli import app
+from nextlat_bench.report.choices import DECIDES, choices_of, choices_sheet
+from nextlat_bench.report.layouts import LAYOUTS
+from nextlat_bench.report.records import Record, write
+from nextlat_bench.report.shipped import committed_choices
+from nextlat_bench.run import Run
+
+RATES = (0.01, 0.02, 0.04)
+
+
+def tried(*values: float | None, step: int = 700, **changes: Any) -> list[Record]:
+    """A run for each learning rate, of which this share arrives."""
+    return [
+        found
+        for rate, value in zip(RATES, values, strict=True)
+        for found in seeds(
+            value,
+            metric="reached",
+            step=step,
+            training={"steps": step, "muon_learning_rate": rate},
+            **changes,
+        )
+    ]
+
+
+GPT = {"objective": "gpt", "objective_parameters": {}}
+BOTH = [*tried(0.5, 0.7, 0.6), *tried(0.4, 0.4, 0.1, **GPT)]
+
+
+def test_the_best_is_marked_and_of_equal_ones_the_first() -> None:
+    gpt, nextlat = sorted(choices_of(BOTH), key=lambda choice: choice.objective)
+    assert (nextlat.label, nextlat.tried[nextlat.best]) == (
+        "NextLat (d=1)",
+        {"training.muon_learning_rate": 0.02},
+    )
+    assert gpt.tried[gpt.best] == {"training.muon_learning_rate": 0.01}
+    made = choices_sheet(BOTH)
+    [grid] = made.grids
+    assert grid.heading == "taxi, laptop scale, heliopolis, radius 800 m, random walks, 700 steps"
+    assert grid.head == (
+        "Valid, reached %",
+        *(f"training.muon_learning_rate={rate}" for rate in RATES),
+    )
+    rows = {row[0]: [cell.split("\n")[0] for cell in row[1:]] for row in grid.rows}
+    assert rows == {"NextLat (d=1)": ["50.0", "70.0*", "60.0"], "GPT": ["40.0*", "40.0", "10.0"]}
+    lines = list(csv.DictReader(io.StringIO(made.csv())))
+    assert [line["chosen"] for line in lines if line["model"] == "GPT"] == ["yes", "no", "no"]
+    assert "70.0*" in text_of(made.terminal())
+
+
+def test_a_value_that_is_missing_is_never_the_best() -> None:
+    [choice] = choices_of(tried(None, 0.1, 0.0))
+    assert choice.tried[choice.best] == {"training.muon_learning_rate": 0.02}
+    assert choices_sheet(tried(None, 0.1, 0.0)).grids[0].rows[0][1].startswith("–")  # noqa: RUF001
+
+
+def test_longer_trainings_and_other_settings_and_horizons_stand_apart() -> None:
+    far = {"objective_parameters": {"horizon": 8}}
+    elsewhere = {"task_parameters": TAXI | {"radius": 300.0}}
+    records = [*BOTH, *tried(0.1, 0.2, 0.3, step=1400), *tried(0.3, 0.2, 0.1, **far)]
+    records += tried(0.9, 0.8, 0.7, **elsewhere)
+    found = {(c.heading.partition("radius ")[2], c.label): c.best for c in choices_of(records)}
+    assert found == {
+        ("800 m, random walks, 700 steps", "NextLat (d=1)"): 1,
+        ("800 m, random walks, 700 steps", "NextLat (d=8)"): 0,
+        ("800 m, random walks, 700 steps", "GPT"): 0,
+        ("800 m, random walks, 1,400 steps", "NextLat (d=1)"): 2,
+        ("300 m, random walks, 700 steps", "NextLat (d=1)"): 0,
+    }
+
+
+def test_nothing_is_chosen_of_one_variant_or_of_another_measure() -> None:
+    one = seeds(0.5, 0.6, metric="reached")
+    other = [record(run=f"r{x}", value=x, training={"learning_rate": x}) for x in (0.1, 0.2)]
+    assert choices_of([*one, *other]) == []
+    assert choices_sheet([]).notes == ("Nothing was chosen from a grid.",)
+
+
+def test_what_decides_is_a_column_and_more_is_better() -> None:
+    for task, key in DECIDES.items():
+        [column] = [column for column in LAYOUTS[task].columns if column.key == key]
+        probe = registry.load("probes", column.probe)
+        assert {metric.name: metric.higher_is_better for metric in probe.metrics}[column.metric]
+
+
+@pytest.mark.parametrize(
+    "choice", choices_of(committed_choices()), ids=lambda c: f"{c.task}-{c.label}"
+)
+def test_presets_have_what_was_best(choice: Any) -> None:
+    run: Run = registry.load("presets", choice.task).run(choice.objective, "laptop", 0)
+    for name, value in choice.tried[choice.best].items():
+        part, _, key = name.partition(".")
+        assert getattr(getattr(run, part), key) == value
+
+
+def test_the_command_shows_a_users_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, each in enumerate(BOTH):
+        folder = tmp_path / "mine" / f"run{i}"
+        folder.mkdir(parents=True)
+        write(folder / "validation.jsonl", [each])
+        (folder / "run.json").write_text("{}")
+        write(folder / "records.jsonl", [])
+    shown = CliRunner().invoke(app, ["report", "choices", "--records", "mine", "--format", "csv"])
+    assert shown.output == choices_sheet(BOTH).csv()
+    page = CliRunner().invoke(
+        app, ["report", "choices", "--records", "mine", "--format", "html", "--out", "page.html"]
+    )
+    assert page.exit_code == 0, page.output
+    assert "70.0*" in (tmp_path / "page.html").read_text()
+
+
+def test_the_committed_records_are_shown_on_request(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    write(folder / "records.jsonl", [record()])
+    write(folder / "validation.jsonl", BOTH)
+    for table in ("taxi", "choices"):
+        asked = ["report", table, "--format", "csv"]
+        own, shipped = (CliRunner().invoke(app, [*asked, *more]) for more in ([], ["--committed"]))
+        assert own.exit_code == shipped.exit_code == 0
+        assert own.output != shipped.output
+    assert shipped.output == choices_sheet(committed_choices()).csv()

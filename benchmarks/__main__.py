@@ -26,8 +26,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no benchmark named {unknown[0]!r}: there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    for name, value in {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}.items():
-        os.environ.setdefault(name, value)  # as the program does; read when torch is first imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
     from benchmarks._core import write
 
     for name in names or NAMES:

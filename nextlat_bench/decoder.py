@@ -130,9 +130,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, D = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads)
-        qk = kernels.rotate(qkv[:, :, :2], attended.cos.to(qkv.dtype), attended.sin.to(qkv.dtype))
-        q, k = qk.transpose(1, 3).unbind(2)  # each (B, H, T, D/H)
-        v = qkv[:, :, 2].transpose(1, 2)
+        q, k, v = kernels.rotated(qkv, attended.cos.to(qkv.dtype), attended.sin.to(qkv.dtype))
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         y = attend(q, k, v, attended.mask)

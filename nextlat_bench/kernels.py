@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["kl_divergence", "rms_norm", "rotate", "swiglu"]
+__all__ = ["kl_divergence", "rms_norm", "rotated", "swiglu"]
 
 
 class _RMSNorm(Function):
@@ -34,16 +34,24 @@ class _RMSNorm(Function):
         return dx.view(x.shape), d_weight, None
 
 
-class _Rotate(Function):
+class _Rotated(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
-        return (x * cos).addcmul_(_quarter_turn(x), sin)
+        qk = qkv[:, :, :2]
+        q, k = (qk * cos).addcmul_(_quarter_turn(qk), sin).transpose(1, 3).unbind(2)
+        return q, k, qkv[:, :, 2].transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return (gradients[0] * cos).addcmul_(_quarter_turn(gradients[0]), sin, value=-1), None, None
+        """Straight into one tensor: a gradient of each part would be as large as the whole."""
+        (cos, sin), (dq, dk, dv) = ctx.saved_tensors, gradients
+        dqk = torch.stack((dq.transpose(1, 2), dk.transpose(1, 2)), dim=2)
+        B, T, _, H, d = dqk.shape
+        d_qkv = dqk.new_empty(B, T, 3, H, d)
+        torch.mul(dqk, cos, out=d_qkv[:, :, :2]).addcmul_(_quarter_turn(dqk), sin, value=-1)
+        d_qkv[:, :, 2] = dv.transpose(1, 2)
+        return d_qkv, None, None
 
 
 def _quarter_turn(x: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ class _SwiGLU(Function):
         d_gate_up = torch.empty_like(gate_up)
         d_gate, d_up = d_gate_up.chunk(2, dim=-1)
         torch.mul(gradients[0], active, out=d_up)
-        d_gate.copy_(torch.ops.aten.silu_backward(gradients[0] * up, gate))
+        torch.ops.aten.silu_backward.grad_input(gradients[0] * up, gate, grad_input=d_gate)
         return d_gate_up
 
 
@@ -99,9 +107,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return cast(Tensor, _RMSNorm.apply(x, weight, eps))  # type: ignore[no-untyped-call]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions, rotate-half (Su et al. 2021); tables of x's dtype, broadcast over x."""
-    return cast(Tensor, _Rotate.apply(x, cos, sin))  # type: ignore[no-untyped-call]
+def rotated(qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, 3, H, d) -> queries, keys and values (B, H, T, d), the first two with rotary
+    positions, rotate-half (Su et al. 2021). Tables (B or 1, T, 1, 1, d) of qkv's dtype."""
+    return cast(
+        tuple[Tensor, Tensor, Tensor],
+        _Rotated.apply(qkv, cos, sin),  # type: ignore[no-untyped-call]
+    )
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

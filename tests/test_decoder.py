@@ -144,24 +144,28 @@ def test_too_long_is_an_error(small: Decoder) -> None:
         small(torch.zeros(1, 33, dtype=torch.long))
 
 
-@pytest.mark.parametrize("name", ["rms_norm", "rotate", "swiglu"])
+@pytest.mark.parametrize("name", ["rms_norm", "rotated", "swiglu"])
 def test_hand_written_gradients(name: str) -> None:
     torch.manual_seed(1)
-    x = torch.randn(2, 3, 1, 1, 8, requires_grad=True)
+    x = torch.randn(2, 5, 3, 4, 8, requires_grad=True)
     weight = torch.rand(8, requires_grad=True)
-    angle = torch.randn(2, 3, 1, 1, 4)
+    angle = torch.randn(2, 5, 1, 1, 4)
     cos, sin = (torch.cat([f, f], -1) for f in (angle.cos(), angle.sin()))
 
-    def plain_rotate(x: torch.Tensor) -> torch.Tensor:
-        a, b = x.chunk(2, -1)
-        return x * cos + torch.cat([-b, a], -1) * sin
+    def plainly_rotated(x: torch.Tensor) -> torch.Tensor:
+        a, b = x[:, :, :2].chunk(2, -1)
+        turned = x[:, :, :2] * cos + torch.cat([-b, a], -1) * sin
+        return torch.cat([turned, x[:, :, 2:]], 2).transpose(1, 3)
 
     pairs = {
         "rms_norm": (
             lambda: kernels.rms_norm(x, weight, 1e-5),
             lambda: F.rms_norm(x, (8,), weight, 1e-5),
         ),
-        "rotate": (lambda: kernels.rotate(x, cos, sin), lambda: plain_rotate(x)),
+        "rotated": (
+            lambda: torch.stack(kernels.rotated(x, cos, sin), 2),
+            lambda: plainly_rotated(x),
+        ),
         "swiglu": (
             lambda: kernels.swiglu(x),
             lambda: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],

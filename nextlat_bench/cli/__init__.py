@@ -20,8 +20,6 @@ def main() -> None:
     """Entry point. Errors that a user can cause are one line and exit code 2."""
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Activations in huge pages: a step takes about an eighth less where pages are walked in a VM.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:

@@ -50,7 +50,7 @@ def test_the_best_is_marked_and_of_equal_ones_the_first() -> None:
     assert grid.heading == "taxi, laptop scale, heliopolis, radius 800 m, random walks, 700 steps"
     assert grid.head == (
         "Valid, reached %",
-        *(f"training.muon_learning_rate={rate}" for rate in RATES),
+        *(f"muon_learning_rate={rate}" for rate in RATES),
     )
     rows = {row[0]: [cell.split("\n")[0] for cell in row[1:]] for row in grid.rows}
     assert rows == {"NextLat (d=1)": ["50.0", "70.0*", "60.0"], "GPT": ["40.0*", "40.0", "10.0"]}

@@ -51,10 +51,6 @@ class Choice:
         values = [float("-inf") if cell.value is None else cell.value for cell in self.cells]
         return values.index(max(values))
 
-    @property
-    def texts(self) -> list[str]:
-        return [", ".join(say(facts, facts)) for facts in self.tried]
-
 
 def choices_sheet(records: Iterable[Record]) -> Sheet:
     """A grid for each task, setting and number of steps: models down, the values tried across."""
@@ -63,11 +59,13 @@ def choices_sheet(records: Iterable[Record]) -> Sheet:
     choices = choices_of(records)
     for heading in dict.fromkeys(choice.heading for choice in choices):
         mine = [choice for choice in choices if choice.heading == heading]
-        tried = list(dict.fromkeys(text for choice in mine for text in choice.texts))
+        every = sorted((facts for choice in mine for facts in choice.tried), key=_order)
+        tried = list(dict.fromkeys(map(_text, every)))
         rows = []
         for choice in mine:
             shown = dict.fromkeys(tried, DASH)
-            for i, (text, cell) in enumerate(zip(choice.texts, choice.cells, strict=True)):
+            for i, (facts, cell) in enumerate(zip(choice.tried, choice.cells, strict=True)):
+                text = _text(facts)
                 value, *interval = choice.column.lines(cell)
                 shown[text] = "\n".join([value + "*" * (i == choice.best), *interval])
                 numbers = (cell.value, cell.low, cell.high, cell.n)
@@ -96,9 +94,10 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
                     horizon = model["horizon"]
                     label = label_of(model["objective"], f"d={horizon}" if horizon else "")
                     tried = _differing([facts for facts, _ in variants])
-                    cells = tuple(column.cell(one_protocol(some)) for _, some in variants)
-                    objective = model["objective"]
-                    found.append(Choice(task, objective, heading, label, column, tried, cells))
+                    cells = [column.cell(one_protocol(some)) for _, some in variants]
+                    both = sorted(zip(tried, cells, strict=True), key=lambda pair: _order(pair[0]))
+                    who = task, model["objective"], heading, label, column
+                    found.append(Choice(*who, *zip(*both, strict=True)))
     return found
 
 
@@ -106,8 +105,20 @@ def _model(record: Record) -> Facts:
     return {"objective": record.objective, "horizon": record.objective_parameters.get("horizon")}
 
 
-def _differing(variants: Sequence[Facts]) -> tuple[Facts, ...]:
+def _text(facts: Facts) -> str:
+    """muon_learning_rate=0.02"""
+    short = {key.rpartition(".")[2]: value for key, value in facts.items()}
+    return ", ".join(say(short, short))
+
+
+def _order(facts: Facts) -> list[tuple[str, float, str]]:
+    """Numbers by size, anything else by its text."""
+    numbers = {key: v if isinstance(v, int | float) else 0.0 for key, v in facts.items()}
+    return [(key, numbers[key], str(value)) for key, value in facts.items()]
+
+
+def _differing(variants: Sequence[Facts]) -> list[Facts]:
     """What of each is not the same in all."""
     keys = sorted({key for facts in variants for key in facts})
     keys = [key for key in keys if len({str(facts.get(key)) for facts in variants}) > 1]
-    return tuple({key: facts.get(key) for key in keys} for facts in variants)
+    return [{key: facts.get(key) for key in keys} for facts in variants]

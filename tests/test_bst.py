@@ -1,6 +1,7 @@
 """BST: prefixes and suffixes of one document, each read alone in the slow loop."""
 
 import dataclasses
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from small_models import (
     CONFIG,
     END,
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from nextlat_bench.data import TensorBatch, pack, to_tensors
 from nextlat_bench.decoder import Decoder, count_parameters, swiglu_width
+from nextlat_bench.objectives._core import stream_of
 from nextlat_bench.objectives.bst import BST, Beliefs, mirrored, pairs
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.presets import taxi as preset
@@ -113,6 +116,12 @@ def closing_batch(lengths: list[int], prompts: list[int], packed: bool) -> Tenso
     return to_tensors(pack(batch, 2 * T) if packed else batch, packed)
 
 
+def listed(batch: TensorBatch, most: int | None = None) -> list[tuple[int, int]]:
+    """Its pairs, in order."""
+    made = pairs(batch.scored, mirrored(batch)[1], most, stream_of(batch))
+    return sorted(zip(*(x.tolist() for x in made), strict=True))
+
+
 sizes = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 8)), min_size=1, max_size=6)
 
 
@@ -135,11 +144,46 @@ def test_pairs_and_mirror(sizes: list[tuple[int, int]], packed: bool) -> None:
             for j in at
             if batch.targets[row, t - row * T] >= 0 and (j >= t + 2 or t + 1 == j == at[-1])
         ]
-    assert sorted(zip(*(x.tolist() for x in pairs(batch.scored, last)), strict=True)) == sorted(
-        expected
-    )
+    assert listed(batch) == sorted(expected)
+    some = listed(batch, most=3)
+    assert len(some) == min(3, len(expected))
+    assert set(some) <= set(expected)
+    assert listed(batch, most=len(expected)) == sorted(expected)
     assert torch.equal(mirror[padding], padding.nonzero().squeeze(1))
     assert len(expected) == sum(a * (a - 1) // 2 + 1 for a in answers)
+
+
+def test_drawn_pairs_are_as_likely_as_each_other() -> None:
+    batch = closing_batch([9, 6, 4], [2, 1, 3], True)
+    every = listed(batch)
+    stream = torch.Generator().manual_seed(0)
+    drawn = [pairs(batch.scored, mirrored(batch)[1], 20, stream) for _ in range(1_000)]
+    counts = Counter(p for t, j in drawn for p in zip(t.tolist(), j.tolist(), strict=True))
+    assert counts.keys() == set(every)
+    assert chisquare([counts[pair] for pair in every]).pvalue > 1e-3
+
+
+def test_the_loss_over_drawn_pairs(decoder: Decoder, beliefs: Beliefs) -> None:
+    """The same ones for the same batch; over many batches' streams, the loss over all pairs."""
+    batch = closing_batch([9, 6, 4], [2, 1, 3], False)
+    few = BST(most_pairs=12)
+    with torch.no_grad():
+        whole = BST().loss(decoder, beliefs, batch).parts
+        assert few.loss(decoder, beliefs, batch).total == few.loss(decoder, beliefs, batch).total
+        parts = [few_pairs(decoder, beliefs, batch, seed) for seed in range(800)]
+    for name, value in whole.items():
+        found = torch.stack([part[name] for part in parts])
+        assert abs(found.mean() - value) < 4 * found.std() / len(found) ** 0.5
+        assert found.std() > 0
+
+
+def few_pairs(
+    decoder: Decoder, beliefs: Beliefs, batch: TensorBatch, seed: int
+) -> dict[str, Tensor]:
+    with pytest.MonkeyPatch.context() as patch:
+        stream = torch.Generator().manual_seed(seed)
+        patch.setattr("nextlat_bench.objectives.bst.stream_of", lambda batch: stream)
+        return BST(most_pairs=12).loss(decoder, beliefs, batch).parts
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])

@@ -19,6 +19,7 @@ __all__ = [
     "Objective",
     "ahead_loss",
     "scored_loss",
+    "stream_of",
 ]
 
 FARTHEST = 1_000  # steps ahead
@@ -31,6 +32,13 @@ class Losses:
     total: Tensor  # ()
     parts: dict[str, Tensor]  # each (), detached
     hidden: Tensor  # (B, T, D), detached: the trainer logs its scale, so that collapse is seen
+
+
+def stream_of(batch: TensorBatch) -> torch.Generator:
+    """For what an objective draws; by the batch's own tokens, so that a resumed run repeats it."""
+    tokens = batch.tokens.flatten()
+    places = torch.arange(1, len(tokens) + 1, device=tokens.device)
+    return torch.Generator(tokens.device).manual_seed(int((tokens * places).sum()))
 
 
 class Objective(ABC):

@@ -10,7 +10,8 @@ The pairs are all with j >= t + 2, so that neither answer stands in the pair its
 closing to be learnt, (T-1, T). To be comparable with the other objectives, only scored tokens are
 ever predicted: CE_p is the mean over pairs whose x[t+1] is scored, CE_q over those of them whose
 x[j-1] is scored too. So each prefix holds at least the prompt, and pairs grow with the square of
-the completion alone. None is sampled: at the paper's sizes, smaller micro-batches save memory.
+the completion alone. With `most_pairs`, for long texts, both means are over that many of them, drawn
+evenly and with replacement.
 
 Inference pairs the prefix with the backward encoding of an end token alone, and reads p.
 """
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 from nextlat_bench import kernels
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Attended, Block, Decoder, RMSNorm, initialise, swiglu_width
-from nextlat_bench.objectives._core import Losses, Objective, ahead_loss
+from nextlat_bench.objectives._core import Losses, Objective, ahead_loss, stream_of
 from nextlat_bench.run import DecoderConfig
-from nextlat_bench.tasks._core import Task
+from nextlat_bench.tasks._core import Task, check_count
 
 __all__ = ["BST"]
 
@@ -71,9 +72,17 @@ class Beliefs(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class BST(Objective):
-    """Belief state transformer; no parameters. The backward encoder is as deep as the decoder."""
+    """Belief state transformer. The backward encoder is as deep as the decoder.
+
+    most_pairs: the pairs that a micro-batch is paired to at most; None: all there are.
+    """
 
     name: ClassVar[str] = "bst"
+
+    most_pairs: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count(self, "most_pairs", optional=True)
 
     def check_task(self, task: Task) -> None:
         if task.vocab.end is None:
@@ -102,7 +111,7 @@ class BST(Objective):
         backward = beliefs.encode(decoder.embedding(tokens), attended)
         f, b = hidden.flatten(0, 1), backward.flatten(0, 1)[mirror]
 
-        t, j = pairs(batch.scored, last)
+        t, j = pairs(batch.scored, last, self.most_pairs, stream_of(batch))
         p, q = beliefs(f, b, t, j)
         row = torch.arange(len(t), device=t.device)
         next_token = ahead_loss(decoder, p, row, t, batch)
@@ -135,11 +144,20 @@ def mirrored(batch: TensorBatch) -> tuple[Tensor, Tensor]:
     return first + last - here, last
 
 
-def pairs(prefixes: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+def pairs(
+    prefixes: Tensor, last: Tensor, most: int | None, stream: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Flat positions (t, j): for each prefix that ends at t all suffixes from t + 2 on, and for the
-    last but one of a document the last token alone."""
+    last but one of a document the last token alone. Of more than `most` pairs, as many drawn."""
     begin = torch.minimum(prefixes + 2, last[prefixes])
     count = last[prefixes] - begin + 1
-    row = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    nth = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    end = count.cumsum(0)  # of each prefix's pairs, among all pairs
+    total = int(end[-1]) if len(end) else 0
+    if most is None or total <= most:
+        row = torch.arange(len(count), device=count.device).repeat_interleave(count)
+        nth = torch.arange(total, device=count.device)
+    else:
+        nth = torch.randint(total, (most,), generator=stream, device=count.device).sort()[0]
+        row = torch.searchsorted(end, nth, right=True)
+    nth = nth - (end - count)[row]
     return prefixes[row], begin[row] + nth

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.objectives._core import stream_of
 from nextlat_bench.objectives.nextlat import NextLat, Reader
 from nextlat_bench.tasks._core import check_number
 
@@ -41,10 +42,7 @@ class NoisyNextLat(NextLat):
         check_number(self, "jitter")
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
-        """All is drawn from the batch's own tokens, so a resumed run repeats it."""
-        tokens, position = batch.tokens.flatten(), batch.position.flatten()
-        places = torch.arange(1, len(tokens) + 1, device=tokens.device)
-        generator = torch.Generator(tokens.device).manual_seed(int((tokens * places).sum()))
+        generator, position = stream_of(batch), batch.position.flatten()
         mean = mean_by_position(hidden, batch)
 
         def read(g: Tensor, at: Tensor) -> Tensor:

@@ -39,11 +39,12 @@ def smoke(objective: str, seed: int) -> Run:
 
 
 def laptop(objective: str, seed: int) -> Run:
-    """Eleven minutes of one core for GPT, 21 for MTP or NextLat at horizon 2; hours for BST, which
-    pairs every prefix in a row with every suffix."""
+    """Eleven minutes of one core for GPT, 21 for MTP or NextLat at horizon 2. BST, with all pairs
+    of a row hours, has as many of them as there are tokens."""
+    settings = {"nextlat": {"dynamics_width": 256}, "bst": {"most_pairs": 2_048}}
     return Run(
         task=Language(length=128),
-        objective=chosen(objective, {"nextlat": {"dynamics_width": 256}}),
+        objective=chosen(objective, settings),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
             steps=1_500,

@@ -10,8 +10,8 @@ The pairs are all with j >= t + 2, so that neither answer stands in the pair its
 closing to be learnt, (T-1, T). To be comparable with the other objectives, only scored tokens are
 ever predicted: CE_p is the mean over pairs whose x[t+1] is scored, CE_q over those of them whose
 x[j-1] is scored too. So each prefix holds at least the prompt, and pairs grow with the square of
-the completion alone. With `most_pairs`, for long texts, both means are over that many of them, drawn
-evenly and with replacement.
+the completion alone. With `most_pairs`, for long texts, both means are over that many, drawn evenly
+and with replacement.
 
 Inference pairs the prefix with the backward encoding of an end token alone, and reads p.
 """

@@ -78,7 +78,7 @@ def asked(verb: str, text: str) -> list[dict[str, object]]:
 def test_every_table_has_its_commands(guides: ModuleType) -> None:
     text = read("reproduce")
     shown = [table for given in asked("report", text) for table in given["tables"]]  # type: ignore[attr-defined]
-    assert sorted(shown) == sorted(LAYOUTS)
+    assert sorted(shown) == sorted([*LAYOUTS, "choices"])
     trained = {given["task"] for given in guides.sweeps(text)}
     assert trained == {layout.task for layout in LAYOUTS.values()}
     assert {given["task"] for given in asked("plan", text)} == trained

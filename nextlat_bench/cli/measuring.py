@@ -148,10 +148,8 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    if split == "test":
-        screen.print(f"now: nextlat-bench report {task} --records {out}", highlight=False)
-    else:
-        screen.print(f"now: nextlat-bench report choices --records {out}", highlight=False)
+    table = task if split == "test" else "choices"
+    print(f"now: nextlat-bench report {table} --records {out}")
 
 
 def cells(

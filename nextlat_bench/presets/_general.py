@@ -57,7 +57,7 @@ def run(task: Task, objective: str, scale: Scale, seed: int) -> Run:
     )
 
 
-# Taxi's, but for the rows
+# Taxi's, but for the rows and the horizon, which is in proportion to its walks
 SMOKE_DECODER = DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True)
 SMOKE_TRAINING = Training(
     steps=100,
@@ -71,7 +71,7 @@ SMOKE_TRAINING = Training(
 )
 LAPTOP_DECODER = DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True)
 LAPTOP_TRAINING = Training(
-    steps=2_100,
+    steps=1_400,
     examples=512,
     micro_batches=2,
     optimizer="muon",

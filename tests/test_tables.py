@@ -13,7 +13,7 @@ import pytest
 from report_records import DETOUR, MADE_UP, STREETS, TAXI, record, seeds, text_of
 from rich.console import Console
 
-from nextlat_bench.report.records import Record
+from nextlat_bench.report.records import Record, told_apart
 from nextlat_bench.report.tables import DASH, Table, names, table
 
 # ---- the taxi table
@@ -305,3 +305,24 @@ def test_report_loads_no_torch_no_tasks_no_probes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_variants_are_told_apart_in_few_words_and_in_full_below() -> None:
+    """By the objective's own parameter where one does, else by as many as it takes."""
+    step = {"metric": "reached", "training": {"steps": 100, "rate": 0.1}, "step": 100}
+    records = [
+        *seeds(0.1, metric="reached", objective_parameters={"horizon": 1, "weight": 1.0}),
+        *seeds(0.2, objective_parameters={"horizon": 1, "weight": 2.0}, **step),
+        *seeds(0.3, objective_parameters={"horizon": 2, "weight": 2.0}, **step),
+    ]
+    made = table("taxi", records)
+    labels = [row.label for row in made.rows if row.source == "measured" and row.num_seeds]
+    assert labels == ["NextLat (d=1, weight=1.0)", "NextLat (d=1, weight=2.0)", "NextLat (d=2)"]
+    [note] = [n for n in made.notes if n.startswith("NextLat (d=1, weight=2.0): ")]
+    assert note.endswith(
+        "d=1, step=100, training.learning_rate=none, training.rate=0.1, "
+        "training.steps=100, weight=2.0."
+    )
+    assert not any(note.startswith("NextLat (d=2): ") for note in made.notes)
+    three = [{"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 2, "c": 1}, {"a": 2, "b": 1, "c": 1}]
+    assert told_apart(three, {}, briefly=True) == ["a=1, b=1", "a=1, b=2", "a=2, b=1"]

@@ -264,9 +264,12 @@ def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
     ]
 
 
-def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
+def told_apart(
+    facts: Sequence[Facts], always: Mapping[str, str], briefly: bool = False
+) -> list[str]:
     """A text for each: what is always named (key -> format of its value {} and of any {other};
-    "" names nothing) and, where two would be the same, all else in which they differ."""
+    "" names nothing) and, where two would be the same, all else in which they differ; `briefly`
+    as few of these as tell them apart, an objective's own parameters first."""
     named = {key: how for key, how in always.items() if how}
     base = [
         [how.format(f[key], **f) for key, how in named.items() if f.get(key) is not None]
@@ -276,9 +279,25 @@ def told_apart(facts: Sequence[Facts], always: Mapping[str, str]) -> list[str]:
     for mine, fact in zip(base, facts, strict=True):
         alike = [other for its, other in zip(base, facts, strict=True) if its == mine]
         keys = sorted({key for other in alike for key in other})
-        differing = [key for key in keys if len({json.dumps(o.get(key)) for o in alike}) > 1]
+        differing = [key for key in keys if _kinds(alike, [key]) > 1]
+        if briefly:
+            differing.sort(key=lambda key: "." in key or key in ("step", *CURRICULUM))
+            differing = _fewest(alike, differing)
         texts.append(", ".join(mine + say(fact, differing)))
     return texts
+
+
+def _kinds(facts: Sequence[Facts], keys: Sequence[str]) -> int:
+    """How many different ones there are, by these keys."""
+    return len({json.dumps([fact.get(key) for key in keys]) for fact in facts})
+
+
+def _fewest(facts: Sequence[Facts], keys: Sequence[str]) -> list[str]:
+    """The first key that leaves most of them different, and so on until all are that can be."""
+    chosen: list[str] = []
+    while _kinds(facts, chosen) < _kinds(facts, keys):
+        chosen.append(max(keys, key=lambda key: _kinds(facts, [*chosen, key])))
+    return chosen
 
 
 def setting(record: Record) -> Facts:

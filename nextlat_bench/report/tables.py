@@ -128,7 +128,7 @@ def _rows(
         variants += [({"horizon": h}, []) for h in horizons if h not in known]
         variants = sorted(variants or [({}, [])], key=_horizon)
         papers = [_at(theirs, facts.get("horizon")) for facts, _ in variants]
-        labels = told_apart([facts for facts, _ in variants], VARIANT)
+        labels = told_apart([facts for facts, _ in variants], VARIANT, briefly=True)
         for i, (variant, group) in enumerate(variants):
             label, seeds = label_of(objective, labels[i]), sorted({r.seed for r in group})
             who = (block, objective, variant, label)
@@ -185,6 +185,18 @@ def _because(record: Record) -> Facts:
     return {"because": record.skipped_because.replace(record.run, "it")}
 
 
+def _in_full(rows: Sequence[Row]) -> list[str]:
+    """What the labels of variants leave out, for the sake of brevity."""
+    found = []
+    for objective in dict.fromkeys(row.objective for row in rows):
+        mine = [r for r in rows if (r.objective, r.source) == (objective, "measured")]
+        texts = told_apart([row.variant for row in mine], VARIANT)
+        labels = [label_of(objective, text) for text in texts]
+        pairs = zip(mine, labels, texts, strict=True)
+        found += [f"{row.label}: {text}" for row, label, text in pairs if row.label != label]
+    return found
+
+
 def _span(numbers: Iterable[int]) -> str:
     ordered = sorted(set(numbers))
     return " to ".join(f"{k:,}" for k in dict.fromkeys([*ordered[:1], *ordered[-1:]])) or DASH
@@ -199,6 +211,7 @@ def table(name: str, records: Iterable[Record]) -> "Table":
     for block in measured:
         first, *rest = _remarks(layout, block.records)
         here = f"{block.heading}: " * (len(measured) > 1)
+        rest += _in_full(block.rows)
         notes += [f"{block.heading}: {first}.", *(f"{here}{note}." for note in rest)]
     rows = tuple(row for block in blocks for row in block.rows)
     unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))

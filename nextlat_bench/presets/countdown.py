@@ -13,6 +13,8 @@ from nextlat_bench.tasks.countdown import Countdown
 
 __all__ = ["probes", "run"]
 
+MUON_RATES = {"nextlat": 0.01}  # where it is not 0.02: `nextlat-bench report choices`
+
 
 def run(objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0) -> Run:
     """One row of the Countdown table; `--set objective.horizon=4` for its other horizons."""
@@ -52,6 +54,7 @@ def laptop(objective: str, seed: int) -> Run:
             micro_batches=2,
             optimizer="muon",
             learning_rate=1e-3,
+            muon_learning_rate=MUON_RATES.get(objective, 0.02),
             warmup_steps=50,
             decay_fraction=0.4,
             final_fraction=0.02,

@@ -37,7 +37,9 @@ def main(runs: list[str]) -> None:
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     for name in FIGURES:
         draw(name, records, RENDERED / f"{name}.png", exhibits)
-    (RENDERED / "report.html").write_text(page(records, exhibits=exhibits, tried=tried), encoding="utf-8")
+    (RENDERED / "report.html").write_text(
+        page(records, exhibits=exhibits, tried=tried), encoding="utf-8"
+    )
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)

@@ -164,7 +164,8 @@ def _words(grid: sheets.Grid) -> Grid:
         cells = []
         for text in texts:
             first, _, rest = text.partition("\n")
-            key = first if NUMBER.fullmatch(first) else ""
+            number = first.removesuffix("*")  # the mark of a choice
+            key = number if NUMBER.fullmatch(number) else ""
             cells.append(Cell(first, rest, key) if grid.numbers else Cell(text, words=True))
         lines.append((head, "measured", cells))
     return Grid(grid.heading, list(grid.head), lines)

@@ -58,7 +58,7 @@ def smoke(objective: str, seed: int, streets: StreetMap | str) -> Run:
 
 
 def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
-    """Ten minutes or so of one core; most of the map is learnt.
+    """Ten (GPT) to 17 (MTP) minutes of one core; most of the map is learnt.
 
     The paper looks 8 nodes ahead in walks of up to 100; 2 of 24 is as far.
     """

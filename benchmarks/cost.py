@@ -1,8 +1,8 @@
 """Table 5: parameters and steps a second of every objective at horizons 1, 2 and 8, in one run.
 
 The trainer's own steps on the language task's batches, one thread: the laptop preset, and a model
-nearer to the paper's proportions, where less of a step is vocabulary (BST aside: it pairs every
-prefix with every suffix, minutes a step). All sides of a size take turns. What the `paper` preset
+nearer to the paper's proportions, where less of a step is vocabulary (without BST, whose step is
+as long as one chooses pairs). All sides of a size take turns. What the `paper` preset
 would have is counted, on weights that are never made.
 """
 

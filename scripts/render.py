@@ -15,7 +15,7 @@ from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, to_json
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
-from nextlat_bench.report.records import Record, collect, collect_tried, distinct, read, write
+from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
@@ -51,8 +51,8 @@ def added(folder: Path, new: list[Record]) -> list[Record]:
     replace what was known of their runs."""
     folder.mkdir(exist_ok=True)
     again = {record.run for record in new}
-    known = [r for path in sorted(folder.glob("*.jsonl")) for r in read(path)]
-    records = distinct([*(record for record in known if record.run not in again), *new])
+    known = [record for record in collect(folder) if record.run not in again]
+    records = distinct([*known, *new])
     for task in sorted({record.task for record in records}):
         mine = [record for record in records if record.task == task]
         write(folder / f"{task}.jsonl", sorted(mine, key=lambda record: record.run))

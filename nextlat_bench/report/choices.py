@@ -4,18 +4,20 @@ Made by `nextlat-bench sweep ... --set training.FIELD=VALUE,VALUE --split valida
 value is taken; of equal ones, the first. Nothing is read of the test split.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
+from nextlat_bench.report.layouts import DASH, LAYOUTS, VARIANT, Column, label_of
 from nextlat_bench.report.records import (
     Facts,
     Record,
+    differing,
     distinct,
     grouped,
     one_protocol,
     say,
     setting,
+    told_apart,
     variants_of,
 )
 from nextlat_bench.report.sheets import Grid, Sheet
@@ -91,9 +93,9 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
             for model, its in grouped(group, _model):
                 variants = variants_of(its)
                 if len(variants) > 1:
-                    horizon = model["horizon"]
-                    label = label_of(model["objective"], f"d={horizon}" if horizon else "")
-                    tried = _differing([facts for facts, _ in variants])
+                    label = label_of(model["objective"], *told_apart([model], VARIANT))
+                    keys = differing([facts for facts, _ in variants])
+                    tried = [{key: facts.get(key) for key in keys} for facts, _ in variants]
                     cells = [column.cell(one_protocol(some)) for _, some in variants]
                     both = sorted(zip(tried, cells, strict=True), key=lambda pair: _order(pair[0]))
                     who = task, model["objective"], heading, label, column
@@ -115,10 +117,3 @@ def _order(facts: Facts) -> list[tuple[str, float, str]]:
     """Numbers by size, anything else by its text."""
     numbers = {key: v if isinstance(v, int | float) else 0.0 for key, v in facts.items()}
     return [(key, numbers[key], str(value)) for key, value in facts.items()]
-
-
-def _differing(variants: Sequence[Facts]) -> list[Facts]:
-    """What of each is not the same in all."""
-    keys = sorted({key for facts in variants for key in facts})
-    keys = [key for key in keys if len({str(facts.get(key)) for facts in variants}) > 1]
-    return [{key: facts.get(key) for key in keys} for facts in variants]

@@ -19,6 +19,7 @@ from nextlat_bench.files import atomic_write, parse_json, read_bytes
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
 __all__ += [
     "collect_tried",
+    "differing",
     "grouped",
     "one_protocol",
     "say",
@@ -278,13 +279,18 @@ def told_apart(
     texts = []
     for mine, fact in zip(base, facts, strict=True):
         alike = [other for its, other in zip(base, facts, strict=True) if its == mine]
-        keys = sorted({key for other in alike for key in other})
-        differing = [key for key in keys if _kinds(alike, [key]) > 1]
+        keys = differing(alike)
         if briefly:
-            differing.sort(key=lambda key: "." in key or key in ("step", *CURRICULUM))
-            differing = _fewest(alike, differing)
-        texts.append(", ".join(mine + say(fact, differing)))
+            keys.sort(key=lambda key: "." in key or key in ("step", *CURRICULUM))
+            keys = _fewest(alike, keys)
+        texts.append(", ".join(mine + say(fact, keys)))
     return texts
+
+
+def differing(facts: Sequence[Facts]) -> list[str]:
+    """The keys, in order, of which not all have the same value."""
+    keys = sorted({key for fact in facts for key in fact})
+    return [key for key in keys if _kinds(facts, [key]) > 1]
 
 
 def _kinds(facts: Sequence[Facts], keys: Sequence[str]) -> int:

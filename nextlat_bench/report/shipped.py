@@ -4,7 +4,7 @@
 from importlib import resources
 
 from nextlat_bench.files import parse_json
-from nextlat_bench.report.records import Facts, Record, distinct, read
+from nextlat_bench.report.records import Facts, Record, collect, read
 
 __all__ = ["committed_benchmarks", "committed_choices", "committed_known"]
 
@@ -31,4 +31,4 @@ def committed_known() -> list[Record]:
 def committed_choices() -> list[Record]:
     """The committed records of the validation split, which presets were chosen by."""
     with resources.as_file(resources.files("nextlat_bench.results") / "choices") as folder:
-        return distinct(record for file in sorted(folder.glob("*.jsonl")) for record in read(file))
+        return collect(folder) if folder.exists() else []

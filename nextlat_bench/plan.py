@@ -5,18 +5,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
 
-from nextlat_bench.data import step_batches
+from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import chosen_precision, native_bf16
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
+from nextlat_bench.tasks._core import Task
 from nextlat_bench.train import Model, Workers, build, chosen_device, micro_batches_of
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GPUS", "Trial", "cost", "plan_view", "trial"]
 
+SAMPLE = 1_024  # examples, at most, that stand for a step's
+FULL = 8  # of those that are not at hand
 ADAM_BYTES = 4 + 4 + 8  # a weight, its gradient and two moments, float32
 SECONDS_OF_TRIAL = 2.0  # of arithmetic in one step tried, at this machine's matrix rate
 TRIED_STEPS = 3
@@ -39,34 +45,77 @@ USED = 0.4  # share of a GPU's peak that is assumed; PaLM's training reports 0.4
 def cost(run: Run) -> dict[str, float]:
     """What a run takes, counted on weights that are never made.
 
-    parameters, decoder_parameters; tokens_per_step (used ones, of a sample); flops_per_step
-    (6 per weight and token, and 12 T D per layer and token for attention: Kaplan et al. 2020,
-    Appendix B of PaLM); weight_bytes (weights, gradients and optimiser state in float32).
+    parameters, decoder_parameters; tokens_per_step (used ones) and positions_per_step, of a sample;
+    flops_per_step (every matrix product of that sample's losses and gradients, two for each
+    multiplication and addition; not the optimiser's); weight_bytes (weights, gradients and
+    optimiser state in float32).
     """
     with torch.device("meta"):
         model = Model(run)
     training = run.training
-    slots = tokens = float(training.examples * run.task.max_length)
     if run.task.at_hand:
-        batches = step_batches(run.task, 0, min(training.examples, 1024), training.row_length, 1)
-        share = training.examples / min(training.examples, 1024)
-        slots = sum(batch.tokens.numel() for batch in batches) * share
-        tokens = sum(int((batch.document >= 0).sum()) for batch in batches) * share
+        examples = min(training.examples, SAMPLE)
+        share = training.examples / examples
+        parts = max(1, round(training.micro_batches / share))
+        longest = training.steps * training.examples // examples
+        batches = step_batches(run.task, longest, examples, training.row_length, parts)
+    else:
+        share = run.training.examples / FULL
+        batches = [full(run.task)]
     decoder, extra = count_parameters(model.decoder), count_parameters(model.extra)
-    applied = getattr(run.objective, "horizon", 1)
-    extra_uses = extra * (1 if run.objective.name == "mtp" else applied)  # its heads: one a step
-    multiplied = count_parameters(model.decoder, embeddings=False) + extra_uses
-    head = len(run.task.vocab) * run.decoder.width
-    row_length = training.row_length or run.task.max_length
-    attention = 12 * run.decoder.layers * row_length * run.decoder.width
     return {
         "parameters": decoder + extra,
         "decoder_parameters": decoder,
-        "tokens_per_step": tokens,
-        "positions_per_step": slots,
-        "flops_per_step": slots * (6 * (multiplied + head) + attention),
+        "tokens_per_step": sum(int((b.document >= 0).sum()) for b in batches) * share,
+        "positions_per_step": sum(b.tokens.numel() for b in batches) * share,
+        "flops_per_step": arithmetic(run, model, batches) * share,
         "weight_bytes": ADAM_BYTES * (decoder + extra),
     }
+
+
+def full(task: Task) -> TensorBatch:
+    """Texts that are not at hand: one to a row, each as long as the task allows."""
+    shape = FULL, task.max_length
+    tokens = (torch.arange(FULL * task.max_length) % len(task.vocab)).view(shape)
+    document, position = torch.zeros_like(tokens), torch.arange(task.max_length).expand(shape)
+    scored = torch.arange(tokens.numel())
+    return TensorBatch(tokens, tokens, document, position, scored, packed=False)
+
+
+class Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Whatever meets a tensor without data loses its own: what is computed of weights that were
+    never made is shapes alone, while positions, masks and pairs are counted for true."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = list(args), kwargs or {}
+        if any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(given)):
+            if func.overloadpacket is torch.ops.aten.index:
+                given[0][1] = [at for index in args[1] for at in unmasked(index)]
+            given = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), given)
+        return func(*given[0], **given[1])
+
+
+def unmasked(index: Tensor | None) -> tuple[Tensor | None, ...]:
+    """A mask picks as many as it has; without its data that is not known."""
+    if index is None or index.dtype != torch.bool or index.is_meta:
+        return (index,)
+    return index.nonzero().unbind(1)
+
+
+def arithmetic(run: Run, model: Model, batches: list[TensorBatch]) -> float:
+    """Floating-point operations of the matrix products of the losses and their gradients."""
+    with FlopCounterMode(display=False) as products, Shapes():  # type: ignore[no-untyped-call]
+        for batch in batches:
+            try:
+                run.objective.loss(model.decoder, model.extra, batch).total.backward()
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{run.objective.name}: its arithmetic cannot be counted, for what it computes "
+                    f"depends on the values of its states: {str(error).splitlines()[0][:200]}"
+                ) from error
+    return float(products.get_total_flops())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ python scripts/guides.py
 import re
 import shlex
 import zlib
+from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from math import isnan
 from pathlib import Path
@@ -103,7 +105,7 @@ def costs_part(text: str, gpu: str) -> str:
         name = ", ".join([sweep["task"], *(sweep["settings"] or [])])
         for objective, some in groupby(cells(**sweep), lambda run: run.objective.name):
             runs = [light(run) for run in some]
-            counted = [(cost(run), run.training.steps) for run in runs]
+            counted = [(counts(replace(run, seed=0)), run.training.steps) for run in runs]
             sizes = sorted({round(each["parameters"]) for each, _ in counted})
             few = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
             flops = sum(each["flops_per_step"] * steps for each, steps in counted)
@@ -111,6 +113,9 @@ def costs_part(text: str, gpu: str) -> str:
             row += [duration(flops / (USED * GPUS[gpu] * 1e12))] if gpu else []
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+counts = cache(cost)  # no seed changes them
 
 
 def sweeps(text: str) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def test_fewer_data_change_no_count(guides: ModuleType) -> None:
     text = language.run("gpt", "smoke", 0).override(["task.max_bytes=1200000"])
     for run in fixed, text:
         assert guides.light(run) != run
-        assert cost(guides.light(run)) == cost(run)
+        assert cost(guides.light(run)) == pytest.approx(cost(run), rel=0.01)
 
 
 def anchors(path: Path) -> set[str]:

@@ -1,10 +1,17 @@
 """What a run would take: counts by hand, a trial against the training itself, every preset."""
 
+import dataclasses
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from nextlat_bench import plan as plan_module
 from nextlat_bench import registry
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import Decoder, swiglu_width
+from nextlat_bench.objectives._core import Losses
+from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.plan import cost, duration, matrix_rate, plan_view, size, trial
 from nextlat_bench.presets import path_star, taxi
 from nextlat_bench.train import build, micro_batches_of
@@ -19,6 +26,46 @@ def test_counts_by_hand() -> None:
     assert counted["weight_bytes"] == 16 * counted["parameters"]
     tokens = sum(int((b.document >= 0).sum()) for b in micro_batches_of(run, 0, "cpu"))
     assert counted["tokens_per_step"] == tokens
+
+
+def test_arithmetic_by_hand() -> None:
+    """Forward, for each position of a layer: 8 D^2 of weights in attention and 6 D F in SwiGLU,
+    4 T D of states with states, 4 D (D / H) to rotate; where scored, 2 V D in the head. Thrice that
+    with the gradients, but twice in rotation, which has no weights; and 4 D for each norm's."""
+    run = path_star.run("gpt", "smoke", 0)
+    D, H, L = run.decoder.width, run.decoder.heads, run.decoder.layers
+    [first, second] = micro_batches_of(run, 0, "cpu")
+    positions = first.tokens.numel() + second.tokens.numel()
+    scored, T = len(first.scored) + len(second.scored), first.tokens.shape[1]
+    layer = 3 * (8 * D * D + 6 * D * swiglu_width(D) + 4 * T * D) + 2 * 4 * D * (D // H)
+    norms = (2 * L + 1) * 4 * D
+    by_hand = positions * (L * layer + norms) + scored * 3 * 2 * len(run.task.vocab) * D
+    assert cost(run)["flops_per_step"] == by_hand
+
+
+@pytest.mark.parametrize("objective", registry.names("objectives"))
+def test_arithmetic_without_weights_is_that_with_them(objective: str) -> None:
+    """Heads, rollouts and pairs too; where rows hold several texts, and where they are padded."""
+    padded = path_star.run(objective, "smoke", 0)
+    packed = taxi.run(objective, "smoke", 0)
+    few = dataclasses.replace(packed.training, examples=16, row_length=64, micro_batches=2)
+    for run in padded, dataclasses.replace(packed, training=few):
+        model = build(run)
+        last = run.training.steps  # where cost() looks
+        with FlopCounterMode(display=False) as products:
+            for batch in micro_batches_of(run, last, "cpu"):
+                run.objective.loss(model.decoder, model.extra, batch).total.backward()
+        assert cost(run)["flops_per_step"] == products.get_total_flops() > 1e6
+
+
+def test_an_objective_that_reads_its_states_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(self: GPT, decoder: Decoder, extra: torch.nn.Module, batch: TensorBatch) -> Losses:
+        hidden = decoder(*batch.inputs)
+        return Losses(hidden.sum() * hidden[0, 0, 0].item(), {}, hidden)
+
+    monkeypatch.setattr(GPT, "loss", loss)
+    with pytest.raises(ValueError, match="gpt: its arithmetic cannot be counted, for what it"):
+        cost(path_star.run("gpt", "smoke", 0))
 
 
 def test_a_part_of_the_examples_stands_for_all() -> None:

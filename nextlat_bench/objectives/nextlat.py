@@ -137,8 +137,8 @@ class NextLat(Objective):
             row[at] = torch.arange(len(at), device=h.device)
             latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
             rows = row_of[at]
-            judged = rows >= 0
-            if self.kl_weight and bool(judged.any()):
+            judged = (rows >= 0).nonzero().squeeze(1)
+            if self.kl_weight and len(judged):
                 rows = rows[judged]
                 student = F.linear(g[judged], head)
                 kl = kl + kernels.kl_divergence(student, p[rows], information[rows])

@@ -1,6 +1,7 @@
 """Records made up for the tests of tables and figures."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,12 @@ def record(**changes: Any) -> Record:
 
 
 def seeds(*values: float | None, **changes: Any) -> list[Record]:
-    """One run for each value, of seeds 0, 1, ..."""
+    """One run for each value, of seeds 0, 1, ...; several have narrow intervals of their own."""
     who = "-".join(str(changes[name]) for name in RUN if name in changes)
-    return [record(run=f"r{i}-{who}", seed=i, value=v, **changes) for i, v in enumerate(values)]
+    made = [record(run=f"r{i}-{who}", seed=i, value=v, **changes) for i, v in enumerate(values)]
+    if len(values) == 1:
+        return made
+    return [r if r.value is None else replace(r, low=r.value, high=r.value) for r in made]
 
 
 DETOUR = "p=0.75,replace=random"

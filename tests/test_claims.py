@@ -59,7 +59,7 @@ def measured(ours: Any, **others: Any) -> list[Record]:
         (HIGH, (LOW, MIDDLE, LOW), "holds in part"),
         (HIGH, (LOW, HIGH, LOW), "holds in part"),  # a tie is no lead
         (HIGH, (HIGH, HIGH, HIGH), "does not hold here"),
-        (MIDDLE, (HIGH, HIGH, HIGH), "does not hold here"),  # they overlap
+        (MIDDLE, (HIGH, HIGH, HIGH), "does not hold here"),  # 0.02 +- 0.023
         (LOW, (HIGH, HIGH, HIGH), "does not hold here"),
         (LOW, (HIGH, (0.1, 0.1, 0.1), HIGH), "holds in part"),
         (HIGH[:2], (LOW, LOW, LOW), "not enough seeds"),
@@ -79,11 +79,22 @@ def test_verdicts(ours: Any, theirs: Any, expected: str) -> None:
     assert expected in VERDICTS
 
 
-def test_overlapping_intervals_and_ties_are_not_told_apart() -> None:
+def test_an_interval_that_holds_zero_tells_nothing_apart() -> None:
     records = measured(MIDDLE, gpt=HIGH, mtp=MIDDLE, jtp=LOW)
     assert outcomes(records, "compression") == ["not told apart", "not told apart", "ahead"]
     touching = measured((0.9, 0.9, 0.9), gpt=(0.9, 0.9, 0.9), mtp=LOW, jtp=(0.95, 0.96, 0.97))
     assert outcomes(touching, "compression") == ["not told apart", "not told apart", "behind"]
+
+
+def test_the_difference_stands_beside_the_outcome() -> None:
+    """0.98 - 0.91, each +- 0.01 over three seeds: Welch's t of 4 degrees, 2.776 standard errors."""
+    [line, *_] = lines(sheet(measured(HIGH, gpt=LOW, mtp=LOW, jtp=LOW)), "compression")
+    far = 2.776445 * 0.01 * (2 / 3) ** 0.5
+    assert float(line["difference"]) == pytest.approx(0.07)
+    assert float(line["difference_low"]) == pytest.approx(0.07 - far)
+    assert float(line["difference_high"]) == pytest.approx(0.07 + far)
+    made = sheet(measured(HIGH, gpt=LOW, mtp=LOW, jtp=LOW))
+    assert any("0.07 [0.05, 0.09]" in row for row in made.grids[1].rows)
 
 
 def test_a_missing_objective_gives_no_verdict() -> None:
@@ -246,7 +257,8 @@ def test_a5_is_asked_for_ninety_five_percent_and_for_more_than_a_trunk() -> None
 
     def raised(record: Record) -> Record:
         is_it = (record.objective, record.condition) == ("nextlat", "reading=recurrent,length=36")
-        return replace(record, value=0.96 + 0.01 * record.seed) if is_it else record
+        value = 0.97 + 0.01 * record.seed
+        return replace(record, value=value, low=value, high=value) if is_it else record
 
     assert verdict(map(raised, records), "a5") == "holds"
     assert verdict([r for r in records if r.seed < 2], "a5") == "not enough seeds"
@@ -318,7 +330,7 @@ def test_every_claim_is_there_with_the_papers_numbers_and_the_rule() -> None:
     assert "NextLat 97.1, 99.8, 94.3" in by_claim["path-star"][1]
     assert "read off a figure" in by_claim["path-star"][1]
     assert by_claim["compression"][2].splitlines()[:2] == [
-        *("NextLat (d=1) 0.98 [0.97, 0.99], 3 seeds", "GPT 0.91 [0.90, 0.92], 3 seeds")
+        *("NextLat (d=1) 0.98 [0.96, 1.00], 3 seeds", "GPT 0.91 [0.89, 0.93], 3 seeds")
     ]
     assert by_claim["compression"][3] == "holds\n3 compared: 3 ahead"
     assert by_claim["world model"][2] == "\n".join(

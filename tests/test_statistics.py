@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from nextlat_bench.report.statistics import (
     Estimate,
-    bootstrap_interval,
+    difference,
     normal_interval,
     over_seeds,
     wilson_interval,
@@ -49,40 +50,74 @@ def test_normal_interval() -> None:
     assert all(math.isnan(end) for end in normal_interval(np.array([1.0])))
 
 
-def test_bootstrap_of_seeds_that_agree_has_no_width() -> None:
-    assert bootstrap_interval(np.array([0.25, 0.25, 0.25])) == (0.25, 0.25)
-
-
-def test_bootstrap_of_two_seeds_spans_both() -> None:
-    # the mean of two resampled seeds is the lower one in a quarter of the draws: well over 2.5%
-    assert bootstrap_interval(np.array([0.2, 0.6])) == pytest.approx((0.2, 0.6))
-
-
-def test_bootstrap_by_enumeration() -> None:
-    """Three seeds 0, 0, 1: the mean is k/3 with k binomial(3, 1/3), P(k = 3) = 1/27 > 2.5%."""
-    assert bootstrap_interval(np.array([0.0, 0.0, 1.0])) == (0.0, 1.0)
-    # five seeds, one of them 1: P(k >= 4) = 0.67%, P(k >= 3) = 5.8%
-    assert bootstrap_interval(np.array([0.0, 0.0, 0.0, 0.0, 1.0])) == pytest.approx((0.0, 0.6))
-
-
-def test_bootstrap_needs_seeds_and_is_deterministic() -> None:
-    values = np.array([0.1, 0.5, 0.7])
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-    assert all(math.isnan(end) for end in bootstrap_interval(values[:1]))
-
-
 def seed(value: float | None, n: int, n_skipped: int = 0) -> SimpleNamespace:
-    ends = (None, None) if value is None else (value - 0.01, value + 0.01)
+    ends = (None, None) if value is None else (value - 0.01, value + 0.02)
     return SimpleNamespace(value=value, low=ends[0], high=ends[1], n=n, n_skipped=n_skipped)
+
+
+def exact(*values: float) -> list[SimpleNamespace]:
+    """Seeds of so many trials that theirs are known exactly."""
+    return [SimpleNamespace(value=v, low=v, high=v, n=1, n_skipped=0) for v in values]
+
+
+def test_students_t_over_seeds() -> None:
+    """Mean 2, standard error 1 / sqrt(3); t of 2 degrees at 97.5% is 4.302653 (any table)."""
+    found = over_seeds(exact(1.0, 2.0, 3.0))
+    assert (found.value, found.error) == pytest.approx((2.0, 3**-0.5))
+    assert (found.low, found.high) == pytest.approx((0.0, 2 + 4.302653 / 3**0.5))  # none below 0
+    assert over_seeds(exact(0.8, 0.9, 1.0), most=1.0).high == 1.0
+
+
+@pytest.mark.parametrize(("k", "of_the_range"), [(2, 0.5), (3, 0.75), (5, 0.9375)])
+def test_it_holds_the_true_mean_in_95_percent(k: int, of_the_range: float) -> None:
+    """The range of the seeds, which a bootstrap of three would give, does so less often: k seeds
+    lie on one side of the median in 2 of 2^k cases."""
+    rng, draws = np.random.default_rng(0), 4_000
+    t = within = 0
+    for values in rng.normal(50.0, 1.0, (draws, k)):
+        found = over_seeds(exact(*values))
+        assert found.low is not None
+        assert found.high is not None
+        t += found.low <= 50.0 <= found.high
+        within += values.min() <= 50.0 <= values.max()
+    assert t / draws == pytest.approx(0.95, abs=0.015)
+    assert within / draws == pytest.approx(of_the_range, abs=0.03)
+
+
+def test_seeds_that_agree_are_as_sure_as_their_trials() -> None:
+    """Three means that agree; each may be 0.01 too high or 0.02 too low: by sqrt(3) / 3 of that."""
+    found = over_seeds([seed(0.5, 9)] * 3)
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.01 / 3**0.5, 0.5 + 0.02 / 3**0.5))
+    assert found.error == pytest.approx(0.02 / 3**0.5 / 1.959964)
 
 
 def test_seeds_are_a_level_of_their_own() -> None:
     """9 trials at 0 and 1 at 1 are a mean of 0.5 over two seeds, not of 0.1 over ten trials."""
-    assert over_seeds([seed(0.0, 9, 2), seed(1.0, 1)]) == Estimate(0.5, 0.0, 1.0, 2, 10, 2)
+    found = over_seeds([seed(0.0, 9, 2), seed(1.0, 1)], most=1.0)
+    assert (found.value, found.num_seeds, found.n, found.n_skipped) == (0.5, 2, 10, 2)
+    assert (found.low, found.high) == (0.0, 1.0)  # two seeds: +- 6.4
+
+
+def test_a_difference_of_means_is_welchs() -> None:
+    """1, 2, 3 and 2, 4, 6, 8, against SciPy: -3 [-6.90, 0.90], 4.08 degrees of freedom."""
+    found = difference(over_seeds(exact(1.0, 2.0, 3.0)), over_seeds(exact(2.0, 4.0, 6.0, 8.0)))
+    its = stats.ttest_ind([1.0, 2.0, 3.0], [2.0, 4.0, 6.0, 8.0], equal_var=False)
+    low, high = its.confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((-3.0, low, high))
+
+
+def test_a_difference_from_a_number_is_students() -> None:
+    ours = over_seeds(exact(5.0, 6.0, 7.0))
+    found = difference(ours, Estimate(5.5, num_seeds=3))
+    assert found.low == pytest.approx(0.5 - 4.302653 / 3**0.5)
+    assert difference(ours, Estimate()) == Estimate()
+    assert difference(ours, over_seeds(exact(5.0))).low is None  # of a lone seed nothing is known
+    same = over_seeds(exact(1.0, 1.0))
+    assert (difference(same, same).low, difference(same, same).high) == (0.0, 0.0)
 
 
 def test_a_lone_seed_keeps_its_own_interval() -> None:
-    assert over_seeds([seed(0.5, 9), seed(None, 0)]) == Estimate(0.5, 0.49, 0.51, 1, 9, 0)
+    assert over_seeds([seed(0.5, 9), seed(None, 0)]) == Estimate(0.5, 0.49, 0.52, 1, 9, 0)
 
 
 def test_no_value_is_no_number() -> None:

@@ -70,10 +70,10 @@ def test_path_star_columns() -> None:
         ],
     )
     assert cells(made, "NextLat (d=3)") == {
-        "Path, greedy %": "60.0 [50.0, 70.0]",
-        "Path, sampled %": "50.0 [40.0, 60.0]",
-        "Branch %": "65.0 [55.0, 75.0]",
-        "Teacher-forced %": "85.0 [80.0, 90.0]",
+        "Path, greedy %": "60.0 [0.0, 100.0]",
+        "Path, sampled %": "50.0 [0.0, 100.0]",
+        "Branch %": "65.0 [0.0, 100.0]",
+        "Teacher-forced %": "85.0 [21.5, 100.0]",
         "Solved %": "0.0 [0.0, 65.8]",  # Wilson of 0 of 2
     }
     expected = ["GPT", "BST", "MTP", "JTP", "NextLat (d=3)", "True world model"]

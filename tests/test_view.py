@@ -31,7 +31,7 @@ def test_measurements_view() -> None:
     [legal, _, detour] = [
         line.split() for line in text.splitlines() if line.split()[:2] == ["legal", "%"]
     ]
-    assert legal == ["legal", "%", "↑", "90.0", "[88.0,", "92.0]", "98.7", "99.5", "1,000", "0"]
+    assert legal == ["legal", "%", "↑", "90.0", "[90.0,", "90.0]", "98.7", "99.5", "1,000", "0"]
     assert detour[2:4] == ["p=0.1,replace=random", "↓"]
     assert detour[4:] == ["40.0", "[88.0,", "92.0]", DASH, DASH, "1,000", "0"]
     [reached] = [line.split() for line in text.splitlines() if line.split()[:1] == ["reached"]]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from nextlat_bench.report.layouts import DASH, LABELS, LAYOUTS, Column
 from nextlat_bench.report.records import Facts, Record, distinct, paper_protocol, paper_rows, say
@@ -23,9 +24,10 @@ __all__ = ["TITLE", "claims_sheet"]
 
 TITLE = "The paper's claims, put to the test"
 RULE = (
-    "Verdicts are computed from records. NextLat is ahead where its 95% interval over seeds lies "
-    "wholly on the better side of the other's, and behind where wholly on the worse; else the two "
-    "are not told apart. At least 95.0: the whole interval does.",
+    "Verdicts are computed from records. NextLat is ahead where the 95% interval of its mean over "
+    "seeds less the other's (Welch's t) lies wholly on the better side of zero, and behind where "
+    "wholly on the worse; else the two are not told apart. Of a number (at least 95.0) likewise. "
+    "No correction is made for how many comparisons there are.",
     f"Each side needs {SEEDS} seeds, the same decoder, and as many steps of as many examples. Of "
     "several settings of an objective the one of most seeds counts, of NextLat's horizon where "
     "there is one.",
@@ -47,11 +49,11 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
     tables = dict.fromkeys(claim.table for claim in claims() if claim.table in LAYOUTS)
     blocks = {name: blocks_of(name, LAYOUTS[name], rows) for name in tables}
     head = ("Claim", "Paper", "Here", "Verdict")
-    details = ("Claim", "Setting", "Measure", "Who", "Value", "Against", "Its value", "Outcome")
-    columns = "claim verdict setting measure who value low high seeds"
-    lines: list[tuple[object, ...]] = [
-        (*columns.split(), "against", "its_value", "its_low", "its_high", "its_seeds", "outcome")
-    ]
+    sides = ("Who", "Value", "Against", "Its value")
+    details = ("Claim", "Setting", "Measure", *sides, "Difference", "Outcome")
+    columns = "claim verdict setting measure who value low high seeds against its_value its_low "
+    columns += "its_high its_seeds difference difference_low difference_high outcome"
+    lines: list[tuple[object, ...]] = [tuple(columns.split())]
     shown, every, notes = [], [], [*RULE]
     for claim in claims():
         verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
@@ -64,11 +66,13 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         if machine := benchmarks.get(claim.benchmark, {}).get("machine"):
             notes.append(f"{claim.name}: measured on {machine}.")
         for c in compared:
-            its = (c.against or DASH, _text(c.column, c.its or Estimate()), c.outcome)
+            gap = _text(c.column, replace(c.gap, num_seeds=0))
+            its = (c.against or DASH, _text(c.column, c.its or Estimate()), gap, c.outcome)
             who = (c.label, _text(c.column, c.cell))
             every.append((claim.name, c.setting, c.column.heading, *who, *its))
             line = (claim.name, verdict, c.setting, c.column.heading, c.label, *_numbers(c.cell))
-            lines.append((*line, c.against, *_numbers(c.its or Estimate()), c.outcome))
+            its_numbers, gaps = _numbers(c.its or Estimate()), _numbers(c.gap)[:3]
+            lines.append((*line, c.against, *its_numbers, *gaps, c.outcome))
         if not compared:
             lines.append((claim.name, verdict))
     grids = (
@@ -83,12 +87,11 @@ def _numbers(cell: Estimate) -> tuple[float | int | None, ...]:
 
 
 def _text(column: Column, cell: Estimate) -> str:
-    """Value, interval and seeds; a dash where there is none."""
-    if cell.value is None:
-        return DASH
+    """Value, interval and seeds, where there are any; a dash where there is none."""
     value, low, high = map(column.text, (cell.value, cell.low, cell.high))
+    interval = "" if cell.low is None else f" [{low}, {high}]"
     seeds = f", {cell.num_seeds} seed{'s' * (cell.num_seeds > 1)}" if cell.num_seeds else ""
-    return f"{value} [{low}, {high}]{seeds}"
+    return f"{value}{interval}{seeds}"
 
 
 def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:

@@ -6,6 +6,7 @@ the paper's numbers comparable with ours.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from nextlat_bench.report.records import Facts, Record, told_apart
@@ -27,6 +28,7 @@ class Column:
     conditions: any of these. "{}" in one is `multiple` times the task's own length.
     parameters: a probe's, where it matters.
     solved_at: the cell is the share of seeds whose value is at least this.
+    most: the largest value that there can be; 1 of percentages.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Column:
     form: str = ".1f"
     multiple: int = 0
     solved_at: float | None = None
+    most: float = inf
 
     @property
     def percent(self) -> bool:
@@ -58,7 +61,7 @@ class Column:
     def cell(self, records: Sequence[Record]) -> Estimate:
         """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
         if self.solved_at is None:
-            over = over_seeds(records)
+            over = over_seeds(records, 1.0 if self.percent else self.most)
         else:
             over = share_of_seeds(records, self.solved_at)
         return over.times(100.0 if self.percent else 1.0)
@@ -187,6 +190,7 @@ LAYOUTS = {
                 *("compression", "Compression", "compression", "precision"),
                 parameters={"protocol": "precision"},
                 form=".2f",
+                most=1.0,
             ),
             Column(
                 *("rank", "Latent rank", "rank", "effective_rank"),

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import hypot, inf, sqrt
 from typing import Protocol
 
 import numpy as np
+from scipy.stats import t as student
 
-__all__ = ["Estimate", "bootstrap_interval", "normal_interval", "over_seeds"]
+__all__ = ["Estimate", "difference", "normal_interval", "over_seeds"]
 __all__ += ["share_of_seeds", "wilson_interval"]
 
 Z95 = 1.959963984540054
@@ -31,21 +33,6 @@ def normal_interval(values: np.ndarray, z: float = Z95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def bootstrap_interval(
-    values: np.ndarray, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """95% percentile bootstrap of the mean over seeds (few, so no BCa: it is nan when all agree).
-
-    One value: (nan, nan), since one seed says nothing of the spread.
-    """
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = np.asarray(values)[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 class Measured(Protocol):
     """One seed's value with the interval over its trials; None where there is none."""
 
@@ -63,7 +50,8 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its interval, None where there is none; `n` trials in all."""
+    """A mean over seeds with its interval, None where there is none; `n` trials in all; `error`,
+    the standard error of a mean over several seeds."""
 
     value: float | None = None
     low: float | None = None
@@ -71,25 +59,58 @@ class Estimate:
     num_seeds: int = 0
     n: int = 0
     n_skipped: int = 0
+    error: float = 0.0
 
     def times(self, unit: float) -> "Estimate":
-        scaled = [None if x is None else unit * x for x in (self.value, self.low, self.high)]
-        return replace(self, value=scaled[0], low=scaled[1], high=scaled[2])
+        value, low, high = (
+            None if x is None else unit * x for x in (self.value, self.low, self.high)
+        )
+        return replace(self, value=value, low=low, high=high, error=unit * self.error)
 
 
-def over_seeds(seeds: Sequence[Measured]) -> Estimate:
+def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
     """The mean of the seeds that have a value, each counting once however many trials it has.
 
-    The interval is bootstrapped over seeds; that of a lone seed is its own, over its trials.
+    The interval is Student's t over seeds, but no narrower than the seeds' own intervals leave
+    their mean, so that a few seeds that happen to agree do not pose as certainty; it lies in
+    0..`most`. That of a lone seed is its own, over its trials.
+
+    Not a bootstrap: of three seeds, its percentiles are the least and the largest of them, which
+    hold the true mean in 75% of cases, not 95%.
     """
     measured = [(seed.value, seed) for seed in seeds if seed.value is not None]
     if not measured:
         return Estimate()
-    values, low, high = np.array([v for v, _ in measured]), measured[0][1].low, measured[0][1].high
-    if len(values) > 1:
-        low, high = bootstrap_interval(values)
+    values, k = np.array([value for value, _ in measured]), len(measured)
+    mean, low, high, error = float(values.mean()), measured[0][1].low, measured[0][1].high, 0.0
+    if k > 1:
+        error = float(values.std(ddof=1)) / sqrt(k)
+        far = _quantile(k - 1) * error
+        below = hypot(*(v - s.low for v, s in measured if s.low is not None)) / k
+        above = hypot(*(s.high - v for v, s in measured if s.high is not None)) / k
+        low, high = max(0.0, mean - max(far, below)), min(most, mean + max(far, above))
+        error = max(error, below / Z95, above / Z95)
     n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
-    return Estimate(float(values.mean()), low, high, len(values), n, n_skipped)
+    return Estimate(mean, low, high, k, n, n_skipped, error)
+
+
+def difference(ours: Estimate, its: Estimate) -> Estimate:
+    """Ours less its, of two means over seeds, with Welch's interval: seeds are not paired, their
+    spreads not alike. A mean without error is a number; without a value there is none."""
+    if ours.value is None or its.value is None:
+        return Estimate()
+    gap, sides = ours.value - its.value, (ours, its)
+    if min(side.num_seeds for side in sides) < 2:
+        return Estimate(gap)
+    variance = sum(side.error**2 for side in sides)
+    of_both = sum(side.error**4 / (side.num_seeds - 1) for side in sides)
+    far = _quantile(variance**2 / of_both if of_both else inf) * sqrt(variance)
+    return Estimate(gap, gap - far, gap + far, min(side.num_seeds for side in sides))
+
+
+def _quantile(freedom: float) -> float:
+    """How many standard errors 95% of Student's t lie within."""
+    return float(student.ppf(0.975, freedom))
 
 
 def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:

@@ -12,7 +12,7 @@ from importlib import resources
 
 from nextlat_bench.report.layouts import LAYOUTS, Column, label_of
 from nextlat_bench.report.records import Facts
-from nextlat_bench.report.statistics import Estimate
+from nextlat_bench.report.statistics import Estimate, difference
 from nextlat_bench.report.tables import Block, Row
 
 __all__ = [
@@ -72,6 +72,9 @@ class Claim:
         return next((column for column in found if column.key == key), plain)
 
 
+NOBODY = Estimate()
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One objective's value against another's; `its` None: against a number, or nobody's."""
@@ -84,6 +87,7 @@ class Comparison:
     against: str
     its: Estimate | None
     outcome: str
+    gap: Estimate = NOBODY
 
 
 @cache
@@ -151,7 +155,7 @@ def _pair(claim: Claim, block: Block) -> tuple[Row | None, dict[str, tuple[Row |
 
 def _side(claim: Claim, objective: str, row: Row | None, key: str) -> tuple[str, Estimate]:
     if row is None:
-        return label_of(objective, ""), Estimate()
+        return label_of(objective, ""), NOBODY
     keys = [column.key for column in LAYOUTS[claim.table].columns]
     horizon = row.variant.get("horizon")
     return label_of(objective, f"d={horizon}" if horizon else ""), row.cells[keys.index(key)]
@@ -170,32 +174,34 @@ def _ahead(claim: Claim, block: Block) -> list[Comparison]:
         label, cell = _side(claim, US, ours, key)
         if claim.least is not None:
             # a number is a side of whom nothing is missing
-            bound = Estimate(None, claim.least, claim.least, SEEDS)
-            outcome = _outcome(claim, cell, bound, bool(higher))
-            words = f"at least {column.text(claim.least)}"
-            found.append(Comparison(block.heading, column, US, label, cell, words, None, outcome))
+            bound = Estimate(claim.least, claim.least, claim.least, SEEDS)
+            outcome, gap = _outcome(claim, cell, bound, bool(higher))
+            where, words = (block.heading, column), f"at least {column.text(claim.least)}"
+            found.append(Comparison(*where, US, label, cell, words, None, outcome, gap))
         for name, (row, equal) in rivals.items():
             who, its = _side(claim, name, row, claim.against_column or key)
-            outcome = _outcome(claim, cell, its, bool(higher)) if equal or not row else LACKING[1]
-            found.append(Comparison(block.heading, column, US, label, cell, who, its, outcome))
+            outcome, gap = _outcome(claim, cell, its, bool(higher))
+            outcome = outcome if equal or not row else LACKING[1]
+            where = block.heading, column
+            found.append(Comparison(*where, US, label, cell, who, its, outcome, gap))
     return found
 
 
-def _outcome(claim: Claim, ours: Estimate, its: Estimate, higher: bool) -> str:
+def _outcome(claim: Claim, ours: Estimate, its: Estimate, higher: bool) -> tuple[str, Estimate]:
+    """The outcome, and the difference that it rests on."""
+    gap = difference(ours, its)
     if not ours.num_seeds or not its.num_seeds:
-        return "missing"
-    bounds = (ours.low, ours.high, its.low, its.high)
-    if min(ours.num_seeds, its.num_seeds) < SEEDS or None in bounds:
-        return "too few seeds"
-    low, high, its_low, its_high = (float(bound or 0.0) for bound in bounds)
-    if claim.ceiling is not None and min(low, its_low) >= claim.ceiling:
-        return BOTH_ENDS
-    if claim.floor is not None and max(high, its_high) <= claim.floor:
-        return BOTH_ENDS
-    above, below = low > its_high, high < its_low
-    if above or below:
-        return "ahead" if above == higher else "behind"
-    return "not told apart"
+        return "missing", gap
+    if min(ours.num_seeds, its.num_seeds) < SEEDS or gap.low is None or gap.high is None:
+        return "too few seeds", gap
+    values = [float(side.value or 0.0) for side in (ours, its)]
+    if claim.ceiling is not None and min(values) >= claim.ceiling:
+        return BOTH_ENDS, gap
+    if claim.floor is not None and max(values) <= claim.floor:
+        return BOTH_ENDS, gap
+    if gap.low <= 0 <= gap.high:
+        return "not told apart", gap
+    return ("ahead" if (gap.low > 0) == higher else "behind"), gap
 
 
 def _solving(claim: Claim, block: Block) -> list[Comparison]:

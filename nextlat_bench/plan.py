@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -127,18 +127,17 @@ class Trial:
     examples: int  # tried
 
 
-def trial(run: Run, flops_per_step: float, rate: float) -> Trial | None:
-    """Times steps of `run` on this machine; None where its weights alone would fill it, or where
-    its data are not at hand.
+def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
+    """Times steps of `run`, of this `cost`, on this machine; None where its weights alone would fill
+    it, or where its data are not at hand.
 
     A step is tried on as many examples as a couple of seconds allow. What the gradients took is
     scaled to all of them; what the optimisers took is the same for any number.
     """
-    weight_bytes = cost(run)["weight_bytes"]
-    if weight_bytes > MOST_MEMORY * memory() or not run.task.at_hand:
+    if counted["weight_bytes"] > MOST_MEMORY * memory() or not run.task.at_hand:
         return None
     parts = run.training.micro_batches
-    affordable = run.training.examples * SECONDS_OF_TRIAL * rate / flops_per_step
+    affordable = run.training.examples * SECONDS_OF_TRIAL * rate / counted["flops_per_step"]
     examples = min(run.training.examples, max(2 * parts, int(affordable)))
     tried = replace(run, training=replace(run.training, examples=examples))
     last = run.training.steps * run.training.examples // examples  # where examples are longest
@@ -169,7 +168,7 @@ def kept(run: Run, model: Model, step: int, share: int, precision: str, device: 
     training = replace(run.training, examples=run.training.examples // share or 1)
     total, bf16 = 0, precision == "bf16"
     for batch in micro_batches_of(replace(run, training=training), step * share, device):
-        with counted(model) as storages, torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with kept_by(model) as storages, torch.autocast(device, torch.bfloat16, enabled=bf16):
             loss = run.objective.loss(model.decoder, model.extra, batch).total
         total += sum(storages.values())
         del loss
@@ -184,7 +183,7 @@ def now(device: str) -> float:
 
 
 @contextmanager
-def counted(model: Model) -> Iterator[dict[int, int]]:
+def kept_by(model: Model) -> Iterator[dict[int, int]]:
     """Bytes by storage of all that autograd keeps meanwhile, weights aside."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     storages: dict[int, int] = {}
@@ -224,7 +223,7 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
     counted = cost(run)
     steps, per_step = run.training.steps, counted["flops_per_step"]
     rate = matrix_rate()
-    tried = trial(run, per_step, rate)
+    tried = trial(run, counted, rate)
     fill = counted["tokens_per_step"] / counted["positions_per_step"]
     facts = {
         "decoder": settings(asdict(run.decoder)),

@@ -71,9 +71,9 @@ def test_an_objective_that_reads_its_states_is_not_counted(monkeypatch: pytest.M
 def test_a_part_of_the_examples_stands_for_all() -> None:
     """Activations of the whole step, from all of its examples and from a quarter of them."""
     run = path_star.run("nextlat", "smoke", 0).override(["training.precision=fp32"])
-    per_step = cost(run)["flops_per_step"]
-    whole = trial(run, per_step, 1e15)
-    part = trial(run, per_step, per_step / plan_module.SECONDS_OF_TRIAL / 4)
+    counted = cost(run)
+    whole = trial(run, counted, 1e15)
+    part = trial(run, counted, counted["flops_per_step"] / plan_module.SECONDS_OF_TRIAL / 4)
     assert whole is not None
     assert part is not None
     assert (whole.examples, part.examples) == (64, 16)
@@ -85,7 +85,7 @@ def test_activations_are_what_autograd_keeps() -> None:
     """y = tanh(x W): x is kept for W's gradient, y for tanh's; the weight itself is not counted."""
     layer = torch.nn.Linear(3, 5, bias=False)
     x = torch.randn(7, 3, requires_grad=True)
-    with plan_module.counted(layer) as storages:  # type: ignore[arg-type]
+    with plan_module.kept_by(layer) as storages:  # type: ignore[arg-type]
         y = layer(x).tanh()
     assert sum(storages.values()) == 4 * (7 * 3 + 7 * 5)
     del y
@@ -93,16 +93,18 @@ def test_activations_are_what_autograd_keeps() -> None:
 
 def test_weights_that_would_fill_the_memory_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     run = path_star.run("gpt", "smoke", 0)
-    monkeypatch.setattr(plan_module, "memory", lambda: 4 * cost(run)["weight_bytes"] - 1)
+    counted = cost(run)
+    monkeypatch.setattr(plan_module, "memory", lambda: 4 * counted["weight_bytes"] - 1)
     monkeypatch.setattr(plan_module, "build", None)
-    assert trial(run, 1.0, RATE) is None
+    assert trial(run, counted, RATE) is None
 
 
 def test_growing_words_are_tried_at_their_full_length() -> None:
     run = registry.load("presets", "a5").run("gpt", "laptop", 0)
-    tried = trial(run, cost(run)["flops_per_step"], 1e9)
+    counted = cost(run)
+    tried = trial(run, counted, 1e9)
     assert tried is not None
-    whole = trial(run, cost(run)["flops_per_step"], 1e15)
+    whole = trial(run, counted, 1e15)
     assert whole is not None
     assert tried.examples < whole.examples
     assert tried.activation_bytes == pytest.approx(whole.activation_bytes, rel=0.05)

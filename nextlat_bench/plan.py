@@ -128,8 +128,8 @@ class Trial:
 
 
 def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
-    """Times steps of `run`, of this `cost`, on this machine; None where its weights alone would fill
-    it, or where its data are not at hand.
+    """Times steps of `run`, whose `cost` is known, on this machine; None where its weights alone
+    would fill it, or where its data are not at hand.
 
     A step is tried on as many examples as a couple of seconds allow. What the gradients took is
     scaled to all of them; what the optimisers took is the same for any number.

@@ -1,4 +1,5 @@
-"""Table 5: parameters and steps a second of every objective at horizons 1, 2 and 8, in one run.
+"""The table of training cost: parameters and steps a second of every objective at horizons 1, 2
+and 8, in one run.
 
 The trainer's own steps on the language task's batches, one thread: the laptop preset, and a model
 nearer to the paper's proportions, where less of a step is vocabulary (without BST, whose step is

@@ -180,12 +180,12 @@ def matrix_flops(horizon: int, shape: Shape, vocab: int) -> float:
     return 6.0 * shape.batch * T * products
 
 
-def matrix_rates(size: int = 1024, repeats: int = 30) -> dict[str, float]:
+def matrix_rates() -> dict[str, float]:
     """GFLOP/s of a square matrix product on the threads in use: the machine's own limit."""
-    rates = {}
+    size, rates = 1024, {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-        taken = alternate({"product": lambda a=a, b=b: a @ b}, repeats)["product"]  # type: ignore[misc]
+        taken = alternate({"product": lambda a=a, b=b: a @ b}, 30)["product"]  # type: ignore[misc]
         rates[name] = 2 * size**3 / spread(taken)[1] / 1e9
     return rates
 

@@ -1,4 +1,4 @@
-"""The one border between NumPy and torch: examples of a task -> tensors of a training step."""
+"""Examples of a task (NumPy) -> tensors of a training step (torch)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -264,11 +264,6 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-def count_parameters(module: nn.Module, embeddings: bool = True) -> int:
-    """Trainable numbers; without `embeddings`, neither the input embedding nor the output head."""
-    skipped = () if embeddings else ("embedding.", "head.")
-    return sum(
-        parameter.numel()
-        for name, parameter in module.named_parameters()
-        if not name.startswith(skipped or ("\0",))
-    )
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())

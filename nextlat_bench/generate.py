@@ -1,7 +1,8 @@
 """Batched generation from any subject, one token at a time; finished rows soon leave the batch.
 
 Works on the `Session` of nextlat_bench.subject: a KV cache for a trained model, automaton states
-for a model whose answer is known. Everything a probe samples goes through here.
+for a model whose answer is known. What probes sample goes through here, but for drives with detours
+and drafts.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 
-__all__ = ["choose", "continue_sessions", "generate", "worth_dropping"]
+__all__ = ["choose", "generate", "worth_dropping"]
 
 
 def choose(
@@ -34,21 +35,20 @@ def choose(
     return np.asarray(scores.argmax(axis=1))
 
 
-def continue_sessions(
+def _read_on(
     session: Session,
     max_new: int,
     end: int,
     pad: int,
-    rng: np.random.Generator | None = None,
-    temperature: float = 1.0,
-    min_probability: float = 0.0,
+    rng: np.random.Generator | None,
+    temperature: float,
 ) -> IntArray:
     """Reads on from a session of n rows -> (n, max_new): tokens up to and with `end`, then pad."""
     n = len(session.log_probs)
     out = np.full((n, max_new), pad, dtype=np.int64)
     rows, going = np.arange(n), np.ones(n, dtype=bool)  # which output row each session row is
     for t in range(max_new):
-        tokens = choose(session.log_probs, rng, temperature, min_probability)
+        tokens = choose(session.log_probs, rng, temperature)
         out[rows[going], t] = tokens[going]
         going &= tokens != end
         if t + 1 == max_new or not going.any():
@@ -78,20 +78,11 @@ def generate(
     pad: int,
     rng: np.random.Generator | None = None,
     temperature: float = 1.0,
-    min_probability: float = 0.0,
     batch: int = 1024,
 ) -> IntArray:
     """(n, P) prompts -> (n, max_new) completions, greedy without `rng`; `batch` rows at a time."""
     parts = [
-        continue_sessions(
-            subject.start(prompts[i : i + batch]),
-            max_new,
-            end,
-            pad,
-            rng,
-            temperature,
-            min_probability,
-        )
+        _read_on(subject.start(prompts[i : i + batch]), max_new, end, pad, rng, temperature)
         for i in range(0, len(prompts), batch)
     ]
     return np.concatenate(parts) if parts else np.full((0, max_new), pad, dtype=np.int64)

@@ -1,7 +1,7 @@
 """A subject is a model as a probe sees it: a trained one, or one whose answer is known.
 
 `Session` reads n sequences in step. `load` gives the subject of a finished run. `KNOWN` names the
-subjects with known answers, on which every probe is tested before it is believed.
+subjects with known answers, on which probes are tested before they are believed.
 """
 
 from abc import ABC, abstractmethod

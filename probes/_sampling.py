@@ -7,7 +7,7 @@ import numpy as np
 
 from nextlat_bench.generate import choose, worth_dropping
 from nextlat_bench.probes._core import Measurement, NotApplicable
-from nextlat_bench.report.statistics import normal_interval, wilson_interval
+from nextlat_bench.report.statistics import mean_interval, wilson_interval
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
 
@@ -229,8 +229,30 @@ def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[f
     if n == 1 or np.abs(residuals).max() < 1e-12:
         low, high = wilson_interval(round(value * n), n)
         return value, min(low, value), max(high, value)
-    low, high = normal_interval(value + residuals)
+    low, high = mean_interval(value + residuals)
     return value, max(low, 0.0), min(high, 1.0)
+
+
+def ratio_measurement(
+    metric: str,
+    above: FloatArray | IntArray,
+    below: FloatArray | IntArray,
+    condition: str = "",
+    unit: IntArray | None = None,
+) -> Measurement:
+    """A row for sum above / sum below of (n,) trials, and its interval by `ratio`; trials of one
+    (n,) `unit` belong together, without it each stands alone. An infinite ratio has no interval
+    but itself; nan where below is 0 throughout."""
+    n = len(above)
+    if np.isinf(above).any():
+        infinite = float("inf")
+        return Measurement(metric, infinite, infinite, infinite, n, condition=condition)
+    if unit is not None:
+        unit = np.unique(unit, return_inverse=True)[1]
+        above, below = (np.bincount(unit, weights=each) for each in (above, below))
+    value, residuals = ratio(above, below)
+    low, high = mean_interval(value + residuals)
+    return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)
 
 
 def share_measurement(

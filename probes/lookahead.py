@@ -12,9 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import share
+from nextlat_bench.probes._sampling import ratio_measurement, share
 from nextlat_bench.probes.state_probe import read, readings
-from nextlat_bench.report.statistics import normal_interval
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
@@ -165,7 +164,4 @@ def scores(
     hits = np.bincount(unit, right, minlength=len(counts))
     yield Measurement("accuracy", *share(hits, counts), n, condition=condition)
     nats = -log_probs[np.arange(n), labels].astype(np.float64)
-    mean = float(nats.mean())
-    residuals = np.bincount(unit, nats - mean) * len(counts) / n
-    yield Measurement("cross_entropy", mean, *normal_interval(mean + residuals), n,
-                      condition=condition)  # fmt: skip
+    yield ratio_measurement("cross_entropy", nats, np.ones(n), condition, unit)

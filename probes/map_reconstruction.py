@@ -266,13 +266,13 @@ def streets_of(task: Task) -> StreetMap:
     return streets
 
 
-def sketch_of(found: Reconstruction, streets: StreetMap, run: str = "") -> StreetSketch:
+def sketch_of(found: Reconstruction, streets: StreetMap) -> StreetSketch:
     """The same as plain numbers, places to a tenth of a metre: what a picture is made of."""
     if streets.longitude is None or streets.latitude is None:
         raise ValueError(f"{streets.source}: a map without coordinates cannot be drawn")
     node, direction = np.nonzero(streets.exits)
     return StreetSketch(
-        run=run,
+        run="",
         source=streets.source,
         nodes=np.stack([streets.longitude, streets.latitude], axis=1).round(6).tolist(),
         streets=np.stack([node, streets.neighbour[node, direction]], axis=1).tolist(),

@@ -13,12 +13,10 @@ import numpy as np
 
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import ratio, share_measurement
-from nextlat_bench.report.statistics import normal_interval
+from nextlat_bench.probes._sampling import ratio_measurement, share_measurement
 from nextlat_bench.speculate import LONGEST_DRAFT, Trace, drafter_of, speculate
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
-    FloatArray,
     IntArray,
     Task,
     check_count,
@@ -29,7 +27,7 @@ from nextlat_bench.tasks._core import (
 )
 from nextlat_bench.trained import TrainedModel
 
-__all__ = ["Case", "DraftingProbe", "Speculation", "per_round"]
+__all__ = ["Case", "DraftingProbe", "Speculation"]
 
 
 class Case(NamedTuple):
@@ -135,7 +133,7 @@ class Speculation(DraftingProbe):
                 ("bound", drafted + rounds, rounds),
                 ("passes_per_token", trace.passes, tokens),
             ):
-                yield per_round(metric, above, below, case.condition)
+                yield ratio_measurement(metric, above, below, case.condition)
             for i in range(1, int(trace.drafted.max(initial=0)) + 1):
                 hits, counts = (
                     (facts >= i).sum(axis=1) for facts in (trace.accepted, trace.drafted)
@@ -147,15 +145,3 @@ class Speculation(DraftingProbe):
                     begun, plain = case.prompts, case.plainly()
                 same = (out == plain).all(axis=1)
                 yield share_measurement("identical", same, condition=case.condition)
-
-
-def per_round(
-    metric: str, above: IntArray | FloatArray, below: IntArray | FloatArray, condition: str
-) -> Measurement:
-    """(n,), (n,) -> sum above / sum below, with the ratio estimator's interval over the n prompts
-    or turns (Cochran 1977, section 6.4); nan where there was no round."""
-    (value, residuals), n = ratio(above, below), len(below)
-    if np.isnan(value):
-        return Measurement(metric, value, value, value, n, condition=condition)
-    low, high = normal_interval(value + residuals)
-    return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextlat_bench.probes._core import Measurement, Metric
-from nextlat_bench.probes.speculation import Case, DraftingProbe, per_round
+from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes.speculation import Case, DraftingProbe
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Task, check_count, check_each, is_int
 
@@ -58,7 +59,7 @@ class SpeculationSpeed(DraftingProbe):
                 plain, speculative = timed_by_turns(
                     [turn.plainly for turn in turns], [turn.speculatively for turn in turns]
                 )
-                yield per_round("speedup", plain, speculative, condition)
+                yield ratio_measurement("speedup", plain, speculative, condition)
 
 
 def part(case: Case, start: int, count: int) -> Case:

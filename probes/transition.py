@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.report.statistics import normal_interval
+from nextlat_bench.probes._sampling import ratio_measurement
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
@@ -25,20 +25,10 @@ from nextlat_bench.tasks._core import (
     check_count,
 )
 
-__all__ = ["Transition", "distance_ratio", "kl_divergence", "rollouts"]
+__all__ = ["Transition", "kl_divergence", "rollouts"]
 
 ROWS_PER_CALL = 64
 MAX_FLOATS = 2**24  # of next-token distributions that are held at once
-
-
-def distance_ratio(predicted: FloatArray, actual: FloatArray, other: FloatArray) -> float:
-    """(n, D) three times: mean ||predicted - actual|| / mean ||other - actual||.
-
-    `other` is a random hidden state for each actual one: 0 is exact, and 1 no better than chance.
-    nan where all hidden states are alike.
-    """
-    error, chance = distances(predicted, actual).sum(), distances(other, actual).sum()
-    return float(error / chance) if chance > 0 else float("nan")
 
 
 def distances(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -124,10 +114,11 @@ class Transition(Probe):
             guess, actual = following, hidden[row, at]
             other = actual[(np.arange(n) + rng.integers(1, n, n)) % n]  # never itself
             error, chance = distances(guess, actual), distances(other, actual)
-            yield measurement("latent_distance_ratio", error, chance, row, condition)
+            yield ratio_measurement("latent_distance_ratio", error, chance, condition, row)
             scored = batch.targets[row, at] >= 0
             divergence = read_out_divergence(subject, actual[scored], guess[scored])
-            yield measurement("kl", divergence, np.ones_like(divergence), row[scored], condition)
+            every = np.ones_like(divergence)
+            yield ratio_measurement("kl", divergence, every, condition, row[scored])
 
 
 def read(subject: LatentDynamics, batch: Batch) -> FloatArray:
@@ -154,22 +145,3 @@ def read_out_divergence(
             for i in range(0, len(actual), rows)
         ]
     )
-
-
-def measurement(
-    metric: str, above: FloatArray, below: FloatArray, sequence: IntArray, condition: str
-) -> Measurement:
-    """(n,) three times: sum above / sum below over n positions, and its 95% interval.
-
-    The ratio estimator's standard error over sequences (Cochran 1977, section 6.4). nan where the
-    sum below is 0; an infinite ratio has no interval but itself.
-    """
-    value = low = high = float("nan")
-    total = float(below.sum())
-    if total > 0:
-        value = low = high = float(above.sum()) / total
-    if np.isfinite(value):
-        unit = np.unique(sequence, return_inverse=True)[1]
-        residuals = np.bincount(unit, weights=above - value * below)
-        low, high = normal_interval(value + residuals * len(residuals) / total)
-    return Measurement(metric, value, max(low, 0.0), high, len(above), condition=condition)

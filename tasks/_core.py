@@ -1,6 +1,6 @@
 """The contract of a task: a deterministic generator, an exact checker and, mostly, a world.
 
-NumPy only. Every array method works on n examples or n states at once.
+NumPy alone. Every array method works on n examples or n states at once.
 """
 
 import math

@@ -127,6 +127,3 @@ class Chromium:
     def pdf(self) -> bytes:
         printed = self.send("Page.printToPDF", preferCSSPageSize=True, printBackground=False)
         return b64decode(printed["data"])
-
-    def screenshot(self) -> bytes:
-        return b64decode(self.send("Page.captureScreenshot")["data"])

@@ -8,7 +8,7 @@ from nextlat_bench.probes import _sampling
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.accuracy import Accuracy
 from nextlat_bench.probes.trajectories import Trajectories
-from nextlat_bench.report.statistics import normal_interval, wilson_interval
+from nextlat_bench.report.statistics import mean_interval, wilson_interval
 from nextlat_bench.subject import KNOWN, known_subject
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.countdown import Countdown
@@ -160,7 +160,7 @@ def test_kinds_and_scores_that_are_shares():
             assert 0 < row.value < 1
             assert row.n == len(mine)
             assert (row.value, row.low, row.high) == pytest.approx(
-                (tokens.mean(), *normal_interval(tokens))
+                (tokens.mean(), *mean_interval(tokens))
             )
             row = rows[f"decode={decode},score=branch,kind={kind}"]
             expected = np.mean(branch), *wilson_interval(sum(branch), len(mine))

@@ -6,7 +6,7 @@ import pytest
 from nextlat_bench.probes import _sampling, next_token
 from nextlat_bench.probes._sampling import share
 from nextlat_bench.probes.next_token import NextToken
-from nextlat_bench.report.statistics import normal_interval, wilson_interval
+from nextlat_bench.report.statistics import mean_interval, wilson_interval
 
 PROBE = NextToken(num_sequences=200)
 
@@ -76,10 +76,12 @@ def test_the_interval_is_clustered():
     value, low, high = share(hits, counts)
     assert value == pytest.approx(hits.sum() / 250)
     # equal clusters: the mean of their shares
-    np.testing.assert_allclose((low, high), normal_interval(hits / 5))
-    # unequal clusters, by hand: ratio 5/8, residuals (2 - 10/8, 3 - 30/8), SE = 0.1875
-    value, low, high = share(np.array([2, 3]), np.array([2, 6]))
-    assert (value, low, high) == pytest.approx((0.625, 0.625 - 1.959964 * 0.1875, 0.9924933))
+    np.testing.assert_allclose((low, high), mean_interval(hits / 5))
+    # unequal clusters, by hand: 220 of 400, residuals 5, -5, 8, -8, each times 4 / 400;
+    # SE = sqrt(178 / 3) / 200; t of 3 degrees is 3.182446
+    value, low, high = share(np.array([60, 50, 52, 58]), np.array([100, 100, 80, 120]))
+    far = 3.182446 * (178 / 3) ** 0.5 / 200
+    assert (value, low, high) == pytest.approx((0.55, 0.55 - far, 0.55 + far))
     assert share(np.full(9, 5), np.full(9, 5)) == (1.0, *wilson_interval(9, 9))
     assert np.isnan(_sampling.share(np.zeros(0), np.zeros(0))).all()
 

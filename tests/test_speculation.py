@@ -10,7 +10,8 @@ from report_records import record, text_of
 from nextlat_bench.measure import measure, run_identity
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes.speculation import Speculation, per_round
+from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes.speculation import Speculation
 from nextlat_bench.probes.speculation_speed import SpeculationSpeed, part, timed_by_turns
 from nextlat_bench.report.records import record_file
 from nextlat_bench.report.tables import table
@@ -116,9 +117,9 @@ def test_turns_alternate_and_the_first_are_not_timed() -> None:
 
 
 def test_the_ratio_over_prompts() -> None:
-    row = per_round("accepted", np.array([4, 0, 2]), np.array([2, 2, 1]), "draft=4")
+    row = ratio_measurement("accepted", np.array([4, 0, 2]), np.array([2, 2, 1]), "draft=4")
     assert (row.value, row.n, row.condition) == (1.2, 3, "draft=4")
-    none = per_round("accepted", np.array([0]), np.array([0]), "")
+    none = ratio_measurement("accepted", np.array([0]), np.array([0]), "")
     assert np.isnan(none.value)
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from nextlat_bench.report.statistics import (
     Estimate,
     difference,
-    normal_interval,
+    mean_interval,
     over_seeds,
     wilson_interval,
 )
@@ -44,10 +44,10 @@ def test_wilson_contains_the_rate(n: int, data: st.DataObject) -> None:
     assert low < high
 
 
-def test_normal_interval() -> None:
-    # mean 2.5, standard deviation sqrt(5/3), standard error 0.645497; 1.959964 of them: 1.265151
-    assert normal_interval(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx((1.234849, 3.765151))
-    assert all(math.isnan(end) for end in normal_interval(np.array([1.0])))
+def test_mean_interval() -> None:
+    # mean 2.5, standard deviation sqrt(5/3), standard error 0.645497; t of 3 degrees is 3.182446
+    assert mean_interval(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx((0.4457397, 4.5542603))
+    assert all(math.isnan(end) for end in mean_interval(np.array([1.0])))
 
 
 def seed(value: float | None, n: int, n_skipped: int = 0) -> SimpleNamespace:

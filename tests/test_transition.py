@@ -9,7 +9,8 @@ from hand_maps import MAP_SUBJECTS
 from nextlat_bench import registry
 from nextlat_bench.probes import transition
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes.transition import Transition, distance_ratio, kl_divergence, rollouts
+from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes.transition import Transition, kl_divergence, rollouts
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi
 
@@ -230,13 +231,26 @@ def test_rollouts_against_every_pair():
         assert starts == expected
 
 
-def test_distance_ratio():
-    actual = np.array([[0.0, 0.0], [3.0, 4.0]])
-    other = actual[::-1]
-    assert distance_ratio(actual, actual, other) == 0
-    assert distance_ratio(other, actual, other) == 1
-    assert distance_ratio(actual + np.array([[3, 4], [0, 0]]), actual, other) == pytest.approx(0.5)
-    assert np.isnan(distance_ratio(actual, other, other))
+def distance_ratio(predicted, actual, other):
+    """(n, D) three times: mean ||predicted - actual|| / mean ||other - actual||."""
+    error = [np.linalg.norm(a - b) for a, b in zip(predicted, actual, strict=True)]
+    chance = [np.linalg.norm(a - b) for a, b in zip(other, actual, strict=True)]
+    return np.mean(error) / np.mean(chance)
+
+
+def test_a_ratio_and_its_interval():
+    """2, 4 over 1, 1 in two units: 3 +- t; units of several trials are summed."""
+    above, below = np.array([2.0, 4.0]), np.array([1.0, 1.0])
+    row = ratio_measurement("kl", above, below)
+    far = 12.706205 * 1.0  # t of one degree; the residuals are -1 and 1
+    assert (row.value, row.low, row.high, row.n) == pytest.approx((3.0, 0.0, 3.0 + far, 2))
+    unit = np.array([7, 7, 9])
+    row = ratio_measurement("kl", np.array([1.0, 1.0, 4.0]), np.array([0.5, 0.5, 1.0]), "", unit)
+    assert (row.value, row.high, row.n) == pytest.approx((3.0, 3.0 + far, 3))
+    infinite = ratio_measurement("kl", np.array([np.inf, 1.0]), below)
+    assert (infinite.value, infinite.low, infinite.high) == (np.inf, np.inf, np.inf)
+    nothing = ratio_measurement("kl", above, np.zeros(2))
+    assert all(np.isnan([nothing.value, nothing.low, nothing.high]))
 
 
 def test_the_probe_is_the_distance_ratio(taxi, monkeypatch):

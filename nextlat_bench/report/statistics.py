@@ -8,28 +8,29 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import t as student
 
-__all__ = ["Estimate", "difference", "normal_interval", "over_seeds"]
+__all__ = ["Estimate", "difference", "mean_interval", "over_seeds"]
 __all__ += ["share_of_seeds", "wilson_interval"]
 
 Z95 = 1.959963984540054
 
 
-def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95% interval of a rate (Wilson 1927); honest at 0 and at 1. n = 0: (nan, nan)."""
     if n == 0:
         return float("nan"), float("nan")
-    p = successes / n
+    p, z = successes / n, Z95
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # rounding may leave the interval a hair short of the rate itself at 0 and at 1
     return float(min(max(0.0, centre - half), p)), float(max(min(1.0, centre + half), p))
 
 
-def normal_interval(values: np.ndarray, z: float = Z95) -> tuple[float, float]:
-    """95% interval of a mean of independent values by its standard error. n < 2: (nan, nan)."""
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95% interval of a mean of independent values, Student's t. n < 2: (nan, nan)."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    mean, half = float(np.mean(values)), z * float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values))
+    half = _quantile(len(values) - 1) * error
     return mean - half, mean + half
 
 

@@ -19,7 +19,6 @@ __all__ = [
     "LACKING",
     "SEEDS",
     "US",
-    "VERDICTS",
     "Claim",
     "Comparison",
     "claims",
@@ -33,7 +32,6 @@ NOT_TESTABLE, FEW, NOT_MEASURED = (
     "not enough seeds",
     "not measured yet",
 )
-VERDICTS = (HOLDS, IN_PART, NOT, NOT_TESTABLE, FEW, NOT_MEASURED)
 WON = ("ahead", "solved", "as fast")
 LOST = ("not told apart", "behind", "not solved", "slower", "undecided")
 BOTH_ENDS = "both at the end of the scale"

@@ -9,7 +9,7 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._sampling import skipped
-from nextlat_bench.report.statistics import normal_interval
+from nextlat_bench.report.statistics import mean_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import FloatArray, Task, check_field
 
@@ -55,6 +55,6 @@ class Entropy(Probe):
         ]
         total, count = (np.concatenate(parts) * scored).sum(axis=1), scored.sum(axis=1)
         value = float(total.sum() / count.sum())
-        low, high = normal_interval(value + (total - value * count) / count.mean())
+        low, high = mean_interval(value + (total - value * count) / count.mean())
         why = Counter({"beyond the split": self.num_sequences - len(batch)})
         yield Measurement("entropy", value, max(low, 0.0), high, len(batch), *skipped(why))

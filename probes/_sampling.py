@@ -261,14 +261,20 @@ def share_measurement(
     counts: FloatArray | IntArray | None = None,
     why: Counter[str] | None = None,
     condition: str = "",
+    unit: IntArray | None = None,
 ) -> Measurement:
-    """A row for the share of hits: Wilson's interval if each of the (n,) units is one trial."""
+    """A row for the share of hits: Wilson's interval if each of the (n,) units is one trial; where
+    several are of one (n,) `unit`, that over units if it is wider."""
     if counts is None:
         n, successes = len(hits), int(hits.sum())
         value = successes / n if n else float("nan")
         low, high = wilson_interval(successes, n)
     else:
         value, low, high = share(hits.astype(np.float64), counts)
+    if unit is not None and len(np.unique(unit)) < len(unit):
+        trials = np.ones(len(hits)) if counts is None else counts
+        over = ratio_measurement(metric, hits.astype(np.float64), trials, unit=unit)
+        low, high = min(low, over.low), max(high, min(over.high, 1.0))
     return Measurement(
         metric, value, low, high, len(hits), *skipped(why or Counter()), condition=condition
     )

@@ -60,7 +60,7 @@ class Accuracy(Probe):
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         prompts = task.prompts("test", 0, self.num_trials)
-        kinds = task.kinds(prompts)
+        kinds, clusters = task.kinds(prompts), task.clusters(prompts)
         why = Counter({"beyond the split": self.num_trials - len(prompts)})
         for decode, completions in self.completions(subject, task, prompts, rng):
             for name, values in task.scores(prompts, completions).items():
@@ -76,6 +76,7 @@ class Accuracy(Probe):
                         None if counts is None else counts[here],
                         why,
                         ",".join(f"{key}={value}" for key, value in facts.items() if value),
+                        clusters[here],
                     )
 
     def completions(

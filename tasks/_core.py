@@ -272,6 +272,11 @@ class Task(ABC):
         """(n, P) -> (n,): the named part of the split that each prompt is of; "" if undivided."""
         return np.full(len(prompts), "")
 
+    def clusters(self, prompts: IntArray) -> IntArray:
+        """(n, P) -> (n,): trials with the same number stand or fall together, and an interval over
+        trials takes them as one; each alone by default."""
+        return np.arange(len(prompts))
+
     @property
     def at_hand(self) -> bool:
         """Can it be sampled here? A run can be counted without, its rows taken for full."""

@@ -198,6 +198,10 @@ class Countdown(DrawnTask):
         _, targets = self.notation.read_prompts(prompts)
         return np.where(np.isin(targets, self.targets[1]), "heldout", "seen")
 
+    def clusters(self, prompts: IntArray) -> IntArray:
+        """(n, P) -> (n,): the targets, of which some are easier than others."""
+        return self.notation.read_prompts(prompts)[1]
+
     def world(self) -> CountdownWorld:
         return CountdownWorld(self.notation, self.min_input, self.max_input)
 

@@ -6,6 +6,7 @@ import pytest
 from nextlat_bench.generate import generate
 from nextlat_bench.probes import _sampling
 from nextlat_bench.probes._core import NotApplicable
+from nextlat_bench.probes._sampling import share_measurement
 from nextlat_bench.probes.accuracy import Accuracy
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
@@ -132,6 +133,22 @@ class Divided(PathStar):
     def scores(self, prompts, completions):
         right = (completions == self.solve(prompts)).mean(axis=1)
         return {**super().scores(prompts, completions), "tokens": right}
+
+
+def test_trials_of_one_target_stand_or_fall_together():
+    """A subject that knows half of the held-out targets: nine clusters, not 500 trials."""
+    task = Countdown(num_inputs=3, max_input=30, max_target=60, largest=999)
+    prompts = task.prompts("test", 0, 1000)
+    of, kinds = task.clusters(prompts), task.kinds(prompts)
+    held = kinds == "heldout"
+    assert sorted(set(of[held].tolist())) == task.targets[1].tolist()
+    hits = np.isin(of[held], task.targets[1][::2])
+    alone = share_measurement("accuracy", hits)
+    together = share_measurement("accuracy", hits, unit=of[held])
+    assert (together.value, together.n) == (alone.value, alone.n)
+    assert together.high - together.low > 5 * (alone.high - alone.low)
+    every = share_measurement("accuracy", np.ones(9, dtype=bool), unit=np.arange(9) // 3)
+    assert (every.low, every.high) == wilson_interval(9, 9)  # where all agree, as of trials
 
 
 def test_kinds_and_scores_that_are_shares():

@@ -20,6 +20,7 @@ from nextlat_bench.report.verdicts import SEEDS, claims
 RIVALS = ("gpt", "mtp", "jtp")
 HIGH, MIDDLE, LOW = (0.98, 0.97, 0.99), (0.95, 0.97, 0.96), (0.90, 0.91, 0.92)
 RANK = {"probe": "rank", "metric": "effective_rank", "higher_is_better": False}
+BESIDE = ("legal", "reached")
 COMPRESSION = {"probe": "compression", "metric": "precision"}
 
 
@@ -41,11 +42,18 @@ def outcomes(records: Iterable[Record], claim: str) -> list[str]:
 
 
 def measured(ours: Any, **others: Any) -> list[Record]:
-    """Compression, of NextLat and by name of others; a seed a value."""
-    horizon = {"gpt": None, "bst": None}
-    found = seeds(*ours, **of("nextlat", 1), **COMPRESSION) if ours else []
-    for name, values in others.items():
-        found += seeds(*values, **of(name, horizon.get(name, 1)), **COMPRESSION)
+    """Compression, of NextLat and by name of others; a seed a value. All drive equally well."""
+    found = []
+    for name, values in {"nextlat": ours, **others}.items():
+        found += driving(*values, **of(name, None if name in ("gpt", "bst") else 1))
+    return found
+
+
+def driving(*values: float, what: Any = COMPRESSION, legal: float = 0.9, **who: Any) -> Any:
+    """These values of compression or of something else, and how well it drives."""
+    found = seeds(*values, **who | what) if values else []
+    for metric in BESIDE if values else ():
+        found += seeds(*[legal] * len(values), **who, metric=metric)
     return found
 
 
@@ -114,10 +122,10 @@ def test_three_seeds_with_values_are_needed() -> None:
 
 def test_of_a_rank_the_lower_one_is_better() -> None:
     def ranks(ours: float, theirs: float) -> list[Record]:
-        found = seeds(ours, ours + 1, ours + 2, **of("nextlat", 1), **RANK)
+        found = driving(ours, ours + 1, ours + 2, what=RANK, **of("nextlat", 1))
         for name in RIVALS:
             values = (theirs, theirs + 1, theirs + 2)
-            found += seeds(*values, **of(name, 1 if name != "gpt" else None), **RANK)
+            found += driving(*values, what=RANK, **of(name, 1 if name != "gpt" else None))
         return found
 
     assert verdict(ranks(50, 90), "rank") == "holds"
@@ -142,16 +150,44 @@ def test_budgets_are_equal() -> None:
         assert outcomes([*good, *other], "compression")[0] == "unequal budgets"
         assert verdict([*good, *other], "compression") == "not measured yet"
     rate = {"training": {"steps": 2000, "learning_rate": 0.1}}  # each objective has its own
-    assert verdict([*good, *seeds(*LOW, **of("gpt"), **COMPRESSION, **rate)], "compression") == (
-        "holds"
-    )
+    assert verdict([*good, *driving(*LOW, **of("gpt") | rate)], "compression") == "holds"
 
 
 def test_the_setting_of_most_seeds_counts() -> None:
-    few = seeds(0.1, 0.1, 0.1, **of("nextlat", 8), **COMPRESSION)
-    many = seeds(*HIGH, 0.98, **of("nextlat", 1), **COMPRESSION)
+    few = driving(0.1, 0.1, 0.1, **of("nextlat", 8))
+    many = driving(*HIGH, 0.98, **of("nextlat", 1))
     records = [*few, *many, *measured((), gpt=LOW, mtp=LOW, jtp=LOW)]
     assert verdict(records, "compression") == "holds"
+
+
+def test_collapse_is_no_lead() -> None:
+    """One state for everything: the lowest rank and the best compression, and it drives nowhere."""
+    rivals = measured((), gpt=LOW, mtp=LOW, jtp=LOW)
+    collapsed = driving(*HIGH, legal=0.0, **of("nextlat", 1))
+    assert outcomes([*collapsed, *rivals], "compression") == ["ahead, but it behaves worse"] * 3
+    assert verdict([*collapsed, *rivals], "compression") == "does not hold here"
+    unknown = seeds(*HIGH, **of("nextlat", 1), **COMPRESSION)
+    assert verdict([*unknown, *rivals], "compression") == "not measured yet"
+
+
+def test_of_settings_alike_none_is_picked() -> None:
+    """Two learning rates of NextLat's, as many seeds each: whichever one took would be a choice."""
+    rivals = measured((), gpt=LOW, mtp=LOW, jtp=LOW)
+    rates = [{"training": {"steps": 2000, "muon_learning_rate": rate}} for rate in (0.01, 0.02)]
+    both = [r for rate in rates for r in driving(*HIGH, **of("nextlat", 1) | rate)]
+    assert outcomes([*both, *rivals], "compression") == ["several settings"] * 3
+    near = driving(*HIGH, **of("nextlat", 1))
+    far = driving(*LOW, **of("nextlat", 8))
+    assert verdict([*near, *far, *rivals], "compression") == "holds"  # the least horizon's
+
+
+def test_what_was_measured_otherwise_is_not_compared() -> None:
+    """A rank over more positions is higher for that alone."""
+    few, many = ({"probe_parameters": {"num_positions": n}} for n in (1_000, 60_000))
+    ours = driving(10.0, 11.0, 12.0, what=RANK | few, **of("nextlat", 1))
+    for theirs, expected in ((few, "ahead"), (many, "unequal protocols")):
+        others = driving(50.0, 51.0, 52.0, what=RANK | theirs, **of("gpt"))
+        assert outcomes([*ours, *others], "rank")[0] == expected
 
 
 def test_rivals_of_the_same_horizon_count() -> None:
@@ -231,7 +267,16 @@ def test_data_efficiency_is_of_fixed_training_sets() -> None:
     assert verdict(stars((ALL, ALL), (NONE, NONE)), "data") == "not measured yet"
     fixed = stars((ALL, ALL), (NONE, NONE), (small, large))
     assert verdict(fixed, "data") == "holds"
-    assert verdict(fixed, "path-star") == "not measured yet"
+    assert verdict(fixed, "path-star") == "not measured yet"  # one graph is not every graph
+    other = PATH_STAR | {"degree": 3, "num_train": 200_000}
+    papers = stars((ALL, ALL), (NONE, NONE), (large, other))  # one size each, as the paper has it
+    assert verdict(papers, "path-star") == "holds"
+    assert verdict(papers, "data") == "not measured yet"
+    # of sizes of one graph the largest is the one to be solved; afresh is larger than any
+    sizes = stars((NONE, ALL, ALL), (NONE, NONE, NONE), (small, large, other))
+    assert verdict(sizes, "path-star") == "holds"
+    afresh = stars((ALL, NONE, ALL), (NONE, NONE, NONE), (PATH_STAR, large, other))
+    assert verdict(afresh, "path-star") == "holds"
     assert verdict(stars((ALL, NONE), (NONE, NONE), (small, large)), "data") == "holds in part"
     assert verdict(stars((ALL,), (NONE,), (small,)), "data") == "not measured yet"
 
@@ -332,7 +377,7 @@ def test_every_claim_is_there_with_the_papers_numbers_and_the_rule() -> None:
         *("NextLat (d=1) 0.98 [0.96, 1.00], 3 seeds", "GPT 0.91 [0.89, 0.93], 3 seeds")
     ]
     assert by_claim["compression"][3] == "holds\n3 compared: 3 ahead"
-    assert by_claim["world model"][2] == "\n".join(
+    assert by_claim["rank"][2] == "\n".join(
         f"{who} {DASH}" for who in ("NextLat (d=1)", "GPT", "MTP (d=1)", "JTP (d=1)")
     )
     for text in (made.markdown(), made.latex(), text_of(made.terminal())):

@@ -29,6 +29,7 @@ from nextlat_bench.objectives.jtp import JTP
 from nextlat_bench.objectives.mtp import MTP
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.objectives.noisy_nextlat import NoisyNextLat
+from nextlat_bench.run import DecoderConfig
 from nextlat_bench.tasks._core import Batch
 
 
@@ -283,6 +284,15 @@ def test_jtp(decoder: Decoder, packed: bool, horizon: int) -> None:
     # inference: the planning sequence of length 1, the very logits of output 0
     logits = objective.logits(decoder, head, h, batch.tokens)
     torch.testing.assert_close(slow_next_token(logits, batch), terms[0])
+
+
+@pytest.mark.parametrize(("heads", "width", "light"), [(5, 50, 2), (3, 42, 3), (8, 16, 4)])
+def test_jtps_light_heads_divide_any_width(heads: int, width: int, light: int) -> None:
+    """The largest number up to four that does."""
+    config = DecoderConfig(layers=1, heads=heads, width=width)
+    head = JTP(horizon=2).init(config)
+    assert head.heads == light
+    assert head(torch.randn(2, 3, width), torch.randn(2, width)).shape == (2, 3, width)
 
 
 def test_same_position_tags(decoder: Decoder) -> None:

@@ -85,10 +85,31 @@ def test_it_holds_the_true_mean_in_95_percent(k: int, of_the_range: float) -> No
 
 
 def test_seeds_that_agree_are_as_sure_as_their_trials() -> None:
-    """Three means that agree; each may be 0.01 too high or 0.02 too low: by sqrt(3) / 3 of that."""
+    """Each may be 0.01 too high or 0.02 too low, and all of them alike."""
     found = over_seeds([seed(0.5, 9)] * 3)
-    assert (found.low, found.high) == pytest.approx((0.5 - 0.01 / 3**0.5, 0.5 + 0.02 / 3**0.5))
+    assert (found.low, found.high) == pytest.approx((0.49, 0.52))
     assert found.error == pytest.approx(0.02 / 3**0.5 / 1.959964)
+    both = over_seeds([seed(value, 9) for value in (0.4, 0.5, 0.6)])
+    far = 4.302653 * 0.1 / 3**0.5
+    assert both.low == pytest.approx(0.5 - (far**2 + 0.01**2) ** 0.5)
+
+
+def test_it_holds_the_true_share_where_seeds_share_their_items() -> None:
+    """Items of uneven difficulty, the same 500 for all of 5 seeds, which differ little."""
+    rng, draws, covered = np.random.default_rng(0), 400, 0
+    for _ in range(draws):
+        difficulty = rng.beta(0.4, 0.1, 500)  # of mean 0.8
+        hits = [int((rng.random(500) < difficulty).sum()) for _ in range(5)]
+        found = over_seeds(
+            [
+                SimpleNamespace(value=k / 500, low=low, high=high, n=500, n_skipped=0)
+                for k, (low, high) in ((k, wilson_interval(k, 500)) for k in hits)
+            ]
+        )
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0.8 <= found.high
+    assert covered / draws > 0.93
 
 
 def test_seeds_are_a_level_of_their_own() -> None:
@@ -108,7 +129,7 @@ def test_a_difference_of_means_is_welchs() -> None:
 
 def test_a_difference_from_a_number_is_students() -> None:
     ours = over_seeds(exact(5.0, 6.0, 7.0))
-    found = difference(ours, Estimate(5.5, num_seeds=3))
+    found = difference(ours, Estimate(5.5, 5.5, 5.5, num_seeds=3))
     assert found.low == pytest.approx(0.5 - 4.302653 / 3**0.5)
     assert difference(ours, Estimate()) == Estimate()
     assert difference(ours, over_seeds(exact(5.0))).low is None  # of a lone seed nothing is known

@@ -341,3 +341,11 @@ def test_every_renderer_shows_every_column(name: str) -> None:
     for width in (80, 100):
         text = text_of(made.terminal(width), width)
         assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_reach_is_no_longer_than_the_words() -> None:
+    """30 and 200 of 240: two seeds tell nothing, but it is neither below 0 nor beyond the words."""
+    probe = {"task": "a5", "probe": "length_generalization", "metric": "reach"}
+    about = {"task_parameters": A5, "condition": "reading=trunk"} | of("nextlat", 1)
+    shown = cells(table("a5", seeds(30.0, 200.0, **probe | about)), "NextLat (d=1)")
+    assert shown["Reach, trunk"] == "115 [0, 240]"

@@ -34,7 +34,8 @@ class PlanningHead(nn.Module):
 
     def __init__(self, config: DecoderConfig, horizon: int) -> None:
         super().__init__()
-        self.heads = min(MAX_HEADS, config.heads)
+        most = min(MAX_HEADS, config.heads)
+        self.heads = max(heads for heads in range(1, most + 1) if config.width % heads == 0)
         self.scale = nn.Parameter(torch.tensor(0.1))  # a
         self.input_norm = nn.LayerNorm(config.width)
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)

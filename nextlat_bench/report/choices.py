@@ -1,11 +1,13 @@
 """The grids that presets were chosen from: on validation data, one measure a task.
 
-Made by `nextlat-bench sweep ... --set training.FIELD=VALUE,VALUE --split validation`. The best
-value is taken; of equal ones, the first. Nothing is read of the test split.
+Made by `nextlat-bench sweep ... --set training.FIELD=VALUE,VALUE --split validation`. A model gets
+the best value, but of those that the grid does not tell from it the one that all models of the grid
+do best with. Nothing is read of the test split.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 from nextlat_bench.report.layouts import DASH, LAYOUTS, VARIANT, Column, label_of
 from nextlat_bench.report.records import (
@@ -29,8 +31,9 @@ TITLE = "Settings chosen on validation data"
 # task -> the column of its table that decides; Countdown's held-out targets are the test split's
 DECIDES = {"taxi": "reached", "path_star": "greedy", "countdown": "seen", "a5": "trunk_1x"}
 NOTES = (
-    "The best value of each row (*) is the preset's; of equal ones, the first. Where the intervals "
-    "overlap, the grid does not tell the values apart.",
+    "The marked value (*) is the preset's: the best of its row, but of all whose intervals reach "
+    "the best one's, which the grid does not tell apart, the one with the highest mean over the "
+    "models; of equal ones, the first.",
     "Measured on the validation split after the steps that each heading names; nothing was read of "
     "the test split.",
 )
@@ -47,11 +50,7 @@ class Choice:
     column: Column
     tried: tuple[Facts, ...]
     cells: tuple[Estimate, ...]
-
-    @property
-    def best(self) -> int:
-        values = [float("-inf") if cell.value is None else cell.value for cell in self.cells]
-        return values.index(max(values))
+    best: int = 0
 
 
 def choices_sheet(records: Iterable[Record]) -> Sheet:
@@ -99,8 +98,33 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
                     cells = [column.cell(one_protocol(some)) for _, some in variants]
                     both = sorted(zip(tried, cells, strict=True), key=lambda pair: _order(pair[0]))
                     who = task, model["objective"], heading, label, column
-                    found.append(Choice(*who, *zip(*both, strict=True)))
-    return found
+                    ordered = [tuple(each) for each in zip(*both, strict=True)]
+                    found.append(Choice(*who, ordered[0], ordered[1]))
+    grids = grouped(found, lambda choice: {"": choice.heading})
+    return [choice for _, grid in grids for choice in _settled(grid)]
+
+
+def _settled(grid: Sequence[Choice]) -> list[Choice]:
+    """The choices of one grid, with the value that each model gets."""
+    by_text: dict[str, list[float]] = {}
+    for choice in grid:
+        for facts, cell in zip(choice.tried, choice.cells, strict=True):
+            if cell.value is not None:
+                by_text.setdefault(_text(facts), []).append(cell.value)
+    mean = {text: sum(values) / len(values) for text, values in by_text.items()}
+
+    def chosen(choice: Choice) -> int:
+        values = [-inf if cell.value is None else cell.value for cell in choice.cells]
+        top = choice.cells[values.index(max(values))]
+        floor = top.value if top.low is None else top.low
+        alike = [
+            i
+            for i, cell in enumerate(choice.cells)
+            if cell is top or (cell.high is not None and floor is not None and cell.high >= floor)
+        ]
+        return max(alike, key=lambda i: mean.get(_text(choice.tried[i]), -inf))
+
+    return [replace(choice, best=chosen(choice)) for choice in grid]
 
 
 def _model(record: Record) -> Facts:

@@ -28,7 +28,7 @@ class Column:
     conditions: any of these. "{}" in one is `multiple` times the task's own length.
     parameters: a probe's, where it matters.
     solved_at: the cell is the share of seeds whose value is at least this.
-    most: the largest value that there can be; 1 of percentages.
+    most: the largest value that there can be; 1 of percentages. Or the task's parameter that is it.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Column:
     form: str = ".1f"
     multiple: int = 0
     solved_at: float | None = None
-    most: float = inf
+    most: float | str = inf
 
     @property
     def percent(self) -> bool:
@@ -61,7 +61,10 @@ class Column:
     def cell(self, records: Sequence[Record]) -> Estimate:
         """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
         if self.solved_at is None:
-            over = over_seeds(records, 1.0 if self.percent else self.most)
+            most = 1.0 if self.percent else self.most
+            if isinstance(most, str):
+                most = max((float(r.task_parameters.get(most, inf)) for r in records), default=inf)
+            over = over_seeds(records, most)
         else:
             over = share_of_seeds(records, self.solved_at)
         return over.times(100.0 if self.percent else 1.0)
@@ -158,7 +161,8 @@ def text(key: str, heading: str, domain: str, metric: str = "perplexity") -> Col
 
 def reach(reading: str) -> Column:
     where = (f"reading={reading}",)
-    return Column("", f"Reach, {reading}", "length_generalization", "reach", where, form=".0f")
+    rest: dict[str, Any] = {"form": ".0f", "most": "test_length"}
+    return Column("", f"Reach, {reading}", "length_generalization", "reach", where, **rest)
 
 
 DOMAINS = {"prose": "wikipedia", "books": "books", "code": "code", "math": "math"}  # ours, theirs

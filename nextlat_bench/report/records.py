@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
 
@@ -30,6 +30,7 @@ __all__ += [
 ]
 __all__ += ["paper_protocol", "paper_rows", "published", "record_file", "write"]
 
+T = TypeVar("T")
 SCHEMA = 1
 CURRICULUM = ("growth",)  # parameters of tasks that shape the training alone
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
@@ -246,14 +247,12 @@ def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
     return found
 
 
-def grouped(
-    records: Iterable[Record], facts: Callable[[Record], Facts]
-) -> list[tuple[Facts, list[Record]]]:
-    """Records that share their facts, together; groups in the order in which they first occur."""
-    found: dict[str, tuple[Facts, list[Record]]] = {}
-    for record in records:
-        fact = facts(record)
-        found.setdefault(json.dumps(fact, sort_keys=True), (fact, []))[1].append(record)
+def grouped(items: Iterable[T], facts: Callable[[T], Facts]) -> list[tuple[Facts, list[T]]]:
+    """Items that share their facts, together; groups in the order in which they first occur."""
+    found: dict[str, tuple[Facts, list[T]]] = {}
+    for item in items:
+        fact = facts(item)
+        found.setdefault(json.dumps(fact, sort_keys=True), (fact, []))[1].append(item)
     return list(found.values())
 
 

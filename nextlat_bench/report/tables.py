@@ -67,7 +67,8 @@ applicable, never zero.""".replace("\n", " ")
 class Row:
     """`source`: "measured" (over seeds), "seed 0" (one of them) or "paper".
 
-    `variant`: the objective's parameters and all else that tells its rows apart.
+    `variant`: the objective's parameters and all else that tells its rows apart. `protocols`: the
+    probe's parameters behind each measured cell.
     """
 
     block: str
@@ -77,6 +78,7 @@ class Row:
     source: str
     num_seeds: int
     cells: tuple[Estimate, ...]
+    protocols: tuple[str, ...] = ()
 
     @property
     def heads(self) -> list[str]:
@@ -134,7 +136,8 @@ def _rows(
             label, seeds = label_of(objective, labels[i]), sorted({r.seed for r in group})
             who = (block, objective, variant, label)
             chosen = [one_protocol(filter(c.shows, group)) for c in layout.columns]
-            rows.append(Row(*who, "measured", len(seeds), layout.cells(chosen)))
+            protocols = tuple(json.dumps(r[0].probe_parameters) if r else "" for r in chosen)
+            rows.append(Row(*who, "measured", len(seeds), layout.cells(chosen), protocols))
             for seed in seeds:
                 its = [[r for r in some if r.seed == seed] for some in chosen]
                 rows.append(Row(*who, f"seed {seed}", 1, layout.cells(its)))

@@ -6,12 +6,13 @@ tables, so that a verdict can be checked by eye.
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from math import inf
 
 from nextlat_bench.report.layouts import LAYOUTS, Column, label_of
-from nextlat_bench.report.records import Facts
+from nextlat_bench.report.records import Facts, grouped
 from nextlat_bench.report.statistics import Estimate, difference
 from nextlat_bench.report.tables import Block, Row
 
@@ -33,11 +34,15 @@ NOT_TESTABLE, FEW, NOT_MEASURED = (
     "not measured yet",
 )
 WON = ("ahead", "solved", "as fast")
-LOST = ("not told apart", "behind", "not solved", "slower", "undecided")
+WORSE = "ahead, but it behaves worse"
+LOST = ("not told apart", "behind", WORSE, "not solved", "slower", "undecided")
 BOTH_ENDS = "both at the end of the scale"
-LACKING = ("too few seeds", "unequal budgets", "missing")
+MISSING, TOO_FEW, UNEQUAL = "missing", "too few seeds", "unequal budgets"
+SEVERAL, ELSEWISE = "several settings", "unequal protocols"
+LACKING = (MISSING, TOO_FEW, UNEQUAL, SEVERAL, ELSEWISE)
 SEEDS = 3
 US = "nextlat"
+SIZE = "num_train"
 BUDGET = ("step", "growth", "training.examples", "training.row_length")
 
 
@@ -51,10 +56,11 @@ class Claim:
     columns: tuple[str, ...]
     against: tuple[str, ...]
     differs: tuple[str, ...]
+    beside: tuple[str, ...] = ()
     rule: str = "ahead"
     paper_key: str | None = None
     horizon: int | None = None
-    fixed_data: bool | None = None
+    fixed_data: bool = False
     against_column: str | None = None
     least: float | None = None
     least_settings: int = 1
@@ -104,7 +110,7 @@ def judged(
     if claim.rule == "benchmark":
         compared = _timed(claim, benchmarks.get(claim.benchmark, {}))
         return _verdict(claim, compared), compared
-    chosen = [block for block in blocks if _counts(claim, block)]
+    chosen = _chosen(claim, [block for block in blocks if trained(block)])
     if claim.rule == "solves":
         compared = [c for block in chosen for c in _solving(claim, block)]
         return _only(claim, compared), compared
@@ -117,12 +123,33 @@ def trained(block: Block) -> bool:
     return bool(block.records) and block.facts["scale"] != "smoke"
 
 
-def _counts(claim: Claim, block: Block) -> bool:
-    fixed = block.facts.get("num_train") is not None
-    return trained(block) and claim.fixed_data in (None, fixed)
+def _chosen(claim: Claim, blocks: Sequence[Block]) -> list[Block]:
+    """Of data efficiency all sizes of what is fixed for training in at least two; of solving, each
+    graph where it is learnt from most."""
+    chosen = []
+    for _, group in grouped(blocks, lambda b: {k: b.facts[k] for k in b.facts if k != SIZE}):
+        fixed = [block for block in group if block.facts.get(SIZE) is not None]
+        if claim.rule == "solves":  # drawn afresh is most of all
+            most = max(float(block.facts.get(SIZE) or inf) for block in group)
+            chosen += [b for b in group if float(b.facts.get(SIZE) or inf) == most]
+        elif claim.fixed_data:
+            chosen += fixed if len({block.facts[SIZE] for block in fixed}) > 1 else []
+        else:
+            chosen += group
+    return chosen
 
 
 # ---- who is compared
+
+
+@dataclass(frozen=True)
+class Side:
+    """One objective's cell; `lacking`: why it cannot be compared, of LACKING."""
+
+    label: str
+    cell: Estimate
+    protocol: str
+    lacking: str
 
 
 def _budget(row: Row) -> Facts:
@@ -130,8 +157,9 @@ def _budget(row: Row) -> Facts:
     return {key: its[key] for key in its if key in BUDGET or key.startswith("decoder.")}
 
 
-def _pair(claim: Claim, block: Block) -> tuple[Row | None, dict[str, tuple[Row | None, bool]]]:
-    """NextLat's row, and each rival's with whether its budget is NextLat's."""
+def _sides(claim: Claim, block: Block, key: str) -> dict[str, Side]:
+    """NextLat's side, then each rival's, in one column: of most seeds, then of the least horizon.
+    A rival's is of NextLat's budget and, if it can be, of NextLat's horizon."""
 
     def rows_of(objective: str) -> list[Row]:
         mine = [r for r in block.rows if (r.objective, r.source) == (objective, "measured")]
@@ -139,24 +167,46 @@ def _pair(claim: Claim, block: Block) -> tuple[Row | None, dict[str, tuple[Row |
         horizons = (None, claim.horizon)
         return [r for r in mine if not claim.horizon or r.variant.get("horizon") in horizons]
 
-    ours = max(rows_of(US), key=lambda r: r.num_seeds, default=None)
-    horizon = ours.variant.get("horizon") if ours else None
-    rivals: dict[str, tuple[Row | None, bool]] = {}
+    ours, found = _first(rows_of(US), claim, key), {}
+    found[US] = _side(claim, US, ours, rows_of(US), key)
     for name in claim.against:
         its = rows_of(name)
         equal = [r for r in its if not ours or _budget(r) == _budget(ours)]
-        alike = [r for r in equal if r.variant.get("horizon") in (None, horizon)]
-        best = max(alike or equal or its, key=lambda r: r.num_seeds, default=None)
-        rivals[name] = best, bool(equal)
-    return ours, rivals
+        alike = [r for r in equal if not ours or _horizon(r) in (0, _horizon(ours))]
+        where = key if key in claim.beside else claim.against_column or key
+        rows = alike or equal or its
+        side = _side(claim, name, _first(rows, claim, where), rows, where)
+        if its and not equal:
+            side = replace(side, lacking=UNEQUAL)
+        elif not side.lacking and side.protocol != found[US].protocol:
+            side = replace(side, lacking=ELSEWISE)
+        found[name] = side
+    return found
 
 
-def _side(claim: Claim, objective: str, row: Row | None, key: str) -> tuple[str, Estimate]:
+def _index(claim: Claim, key: str) -> int:
+    return [column.key for column in LAYOUTS[claim.table].columns].index(key)
+
+
+def _horizon(row: Row) -> int:
+    return int(row.variant.get("horizon") or 0)
+
+
+def _first(rows: Sequence[Row], claim: Claim, key: str) -> Row | None:
+    at = _index(claim, key)
+    return min(rows, key=lambda r: (-r.cells[at].num_seeds, _horizon(r)), default=None)
+
+
+def _side(claim: Claim, name: str, row: Row | None, among: Sequence[Row], key: str) -> Side:
     if row is None:
-        return label_of(objective, ""), NOBODY
-    keys = [column.key for column in LAYOUTS[claim.table].columns]
-    horizon = row.variant.get("horizon")
-    return label_of(objective, f"d={horizon}" if horizon else ""), row.cells[keys.index(key)]
+        return Side(label_of(name, ""), NOBODY, "", MISSING)
+    at, horizon = _index(claim, key), _horizon(row)
+    seeds = row.cells[at].num_seeds
+    ties = [r for r in among if (r.cells[at].num_seeds, _horizon(r)) == (seeds, horizon)]
+    lacking = TOO_FEW if 0 < seeds < SEEDS else MISSING if not seeds else ""
+    lacking = lacking or SEVERAL * (len(ties) > 1)
+    label = label_of(name, f"d={horizon}" if horizon else "")
+    return Side(label, row.cells[at], row.protocols[at], lacking)
 
 
 # ---- the rules
@@ -164,57 +214,59 @@ def _side(claim: Claim, objective: str, row: Row | None, key: str) -> tuple[str,
 
 def _ahead(claim: Claim, block: Block) -> list[Comparison]:
     """NextLat's value of each column against a number and against each rival's."""
-    ours, rivals = _pair(claim, block)
     found = []
     for key in claim.columns:
-        column = claim.column(key)
-        higher = next((r.higher_is_better for r in block.records if column.shows(r)), True)
-        label, cell = _side(claim, US, ours, key)
+        column, sides = claim.column(key), _sides(claim, block, key)
+        ours = sides.pop(US)
         if claim.least is not None:
             # a number is a side of whom nothing is missing
             bound = Estimate(claim.least, claim.least, claim.least, SEEDS)
-            outcome, gap = _outcome(claim, cell, bound, bool(higher))
-            where, words = (block.heading, column), f"at least {column.text(claim.least)}"
-            found.append(Comparison(*where, US, label, cell, words, None, outcome, gap))
-        for name, (row, equal) in rivals.items():
-            who, its = _side(claim, name, row, claim.against_column or key)
-            outcome, gap = _outcome(claim, cell, its, bool(higher))
-            outcome = outcome if equal or not row else LACKING[1]
-            where = block.heading, column
-            found.append(Comparison(*where, US, label, cell, who, its, outcome, gap))
+            its = Side(f"at least {column.text(claim.least)}", bound, ours.protocol, "")
+            outcome, gap = _outcome(claim, block, key, ours, its)
+            where = block.heading, column, US, ours.label, ours.cell
+            found.append(Comparison(*where, its.label, None, outcome, gap))
+        for name, its in sides.items():
+            outcome, gap = _outcome(claim, block, key, ours, its)
+            for other in claim.beside if outcome == "ahead" else ():
+                both = _sides(claim, block, other)
+                behaves, _ = _outcome(claim, block, other, both[US], both[name])
+                if behaves == "behind" or behaves in LACKING:
+                    outcome = WORSE if behaves == "behind" else behaves
+                    break
+            where = block.heading, column, US, ours.label, ours.cell
+            found.append(Comparison(*where, its.label, its.cell, outcome, gap))
     return found
 
 
-def _outcome(claim: Claim, ours: Estimate, its: Estimate, higher: bool) -> tuple[str, Estimate]:
+def _outcome(claim: Claim, block: Block, key: str, ours: Side, its: Side) -> tuple[str, Estimate]:
     """The outcome, and the difference that it rests on."""
-    gap = difference(ours, its)
-    if not ours.num_seeds or not its.num_seeds:
-        return "missing", gap
-    if min(ours.num_seeds, its.num_seeds) < SEEDS or gap.low is None or gap.high is None:
-        return "too few seeds", gap
-    values = [float(side.value or 0.0) for side in (ours, its)]
-    if claim.ceiling is not None and min(values) >= claim.ceiling:
-        return BOTH_ENDS, gap
-    if claim.floor is not None and max(values) <= claim.floor:
-        return BOTH_ENDS, gap
+    column, gap = claim.column(key), difference(ours.cell, its.cell)
+    if lacking := min(filter(None, (ours.lacking, its.lacking)), key=LACKING.index, default=""):
+        return lacking, gap
+    if gap.low is None or gap.high is None:
+        return TOO_FEW, gap
+    values = [float(side.cell.value or 0.0) for side in (ours, its)]
+    if key in claim.columns:
+        if claim.ceiling is not None and min(values) >= claim.ceiling:
+            return BOTH_ENDS, gap
+        if claim.floor is not None and max(values) <= claim.floor:
+            return BOTH_ENDS, gap
     if gap.low <= 0 <= gap.high:
         return "not told apart", gap
-    return ("ahead" if (gap.low > 0) == higher else "behind"), gap
+    higher = next((r.higher_is_better for r in block.records if column.shows(r)), True)
+    return ("ahead" if (gap.low > 0) == bool(higher) else "behind"), gap
 
 
 def _solving(claim: Claim, block: Block) -> list[Comparison]:
     """Of each objective: is the graph solved, by every seed?"""
-    ours, rivals = _pair(claim, block)
     (key,) = claim.columns
     found = []
-    for name, (row, equal) in {US: (ours, True), **rivals}.items():
-        label, cell = _side(claim, name, row, key)
-        outcome = "solved" if cell.value == 100.0 else "not solved"
-        if cell.num_seeds < SEEDS:
-            outcome = "too few seeds" if cell.num_seeds else "missing"
-        outcome = outcome if equal or not row else LACKING[1]
+    for name, side in _sides(claim, block, key).items():
+        outcome = side.lacking or ("solved" if side.cell.value == 100.0 else "not solved")
         column = claim.column(key)
-        found.append(Comparison(block.heading, column, name, label, cell, "", None, outcome))
+        found.append(
+            Comparison(block.heading, column, name, side.label, side.cell, "", None, outcome)
+        )
     return found
 
 

@@ -63,6 +63,7 @@ def installed(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 
 def has(kind: Kind, name: str) -> bool:
+    """Is there a plugin of this name, built in or installed? Nothing is imported."""
     return name in names(kind) or name in installed(kind)
 
 

@@ -108,6 +108,7 @@ class TrainedSession(Session):
 
 
 def numpy(values: Tensor) -> FloatArray:
+    """Any device and precision -> float32 on the CPU."""
     return cast(FloatArray, values.float().cpu().numpy())
 
 

@@ -25,9 +25,8 @@ from nextlat_bench.tasks._core import (
     BoolArray,
     Task,
     check_count,
-    check_field,
     check_option,
-    is_number,
+    check_share,
 )
 
 __all__ = ["Compression", "Protocol"]
@@ -71,8 +70,7 @@ class Compression(Probe):
     def __post_init__(self) -> None:
         check_count(self, "num_states")
         check_count(self, "num_continuations")
-        valid = is_number(self.epsilon) and 0 < self.epsilon < 1
-        check_field(self, "epsilon", valid, "a probability between 0 and 1")
+        check_share(self, "epsilon")
         check_option(self, "protocol", get_args(Protocol))
 
     def measure(

@@ -32,8 +32,7 @@ from nextlat_bench.tasks._core import (
     Task,
     World,
     check_count,
-    check_field,
-    is_number,
+    check_share,
 )
 
 __all__ = ["Distinction", "true_boundary", "truly_distinguishes"]
@@ -119,8 +118,7 @@ class Distinction(Probe):
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_continuations", "max_length", "max_boundary"):
             check_count(self, name)
-        valid = is_number(self.epsilon) and 0 < self.epsilon < 1
-        check_field(self, "epsilon", valid, "a probability between 0 and 1")
+        check_share(self, "epsilon")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

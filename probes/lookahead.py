@@ -24,8 +24,8 @@ from nextlat_bench.tasks._core import (
     check_count,
     check_each,
     check_field,
+    check_share,
     is_int,
-    is_number,
 )
 
 __all__ = ["Lookahead", "class_log_probs"]
@@ -105,8 +105,7 @@ class Lookahead(Probe):
         check_field(self, "distances", len(self.distances) > 0, ahead)
         check_count(self, "num_tokens", 1, LONGEST)
         check_count(self, "passes", 1, 1_000)
-        valid = is_number(self.test_share) and 0 < self.test_share < 1
-        check_field(self, "test_share", valid, "a share above 0 and below 1")
+        check_share(self, "test_share")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -92,8 +92,10 @@ def values(groups: list[Moments], width: int) -> FloatArray:
 
 
 def relative(sigma: FloatArray, k: int) -> float:
+    """(D,) singular values, falling -> the k-th over the first; nan where all are 0."""
     return float(sigma[k - 1] / sigma[0]) if sigma[0] else float("nan")
 
 
 def share(sigma: FloatArray, k: int) -> float:
+    """(D,) singular values, falling -> what the first k have of their sum; nan where it is 0."""
     return float(sigma[:k].sum() / sigma.sum()) if sigma[0] else float("nan")

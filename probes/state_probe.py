@@ -23,8 +23,7 @@ from nextlat_bench.tasks._core import (
     Task,
     World,
     check_count,
-    check_field,
-    is_number,
+    check_share,
 )
 
 __all__ = ["StateProbe", "linear_predictions", "state_labels"]
@@ -91,8 +90,7 @@ class StateProbe(Probe):
 
     def __post_init__(self) -> None:
         check_count(self, "num_sequences", 2)
-        valid = is_number(self.test_share) and 0 < self.test_share < 1
-        check_field(self, "test_share", valid, "a share above 0 and below 1")
+        check_share(self, "test_share")
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator

@@ -31,6 +31,7 @@ __all__ = [
     "check_number",
     "check_option",
     "check_range",
+    "check_share",
     "is_int",
     "is_number",
 ]
@@ -74,6 +75,13 @@ def check_number(owner: object, name: str, most: float = math.inf) -> None:
     check_field(owner, name, is_number(getattr(owner, name), most), expected)
 
 
+def check_share(owner: object, name: str, below: float = 1.0) -> None:
+    """The field must be a number above 0 and below another."""
+    value = getattr(owner, name)
+    valid = is_number(value) and 0 < value < below
+    check_field(owner, name, valid, f"a share above 0 and below {below:g}")
+
+
 def check_option(owner: object, name: str, options: Iterable[str]) -> None:
     """The field must be one of some strings."""
     value, options = getattr(owner, name), tuple(options)
@@ -90,6 +98,7 @@ def check_each(owner: object, name: str, valid: Callable[[Any], bool], expected:
 
 
 def is_int(value: object) -> bool:
+    """A whole number of Python's or NumPy's; True and False are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -136,6 +145,7 @@ class Vocabulary:
         return [self.tokens[i] for i in ids.tolist() if i != self.pad]
 
     def encode(self, tokens: list[str]) -> IntArray:
+        """(L,) ids of readable tokens; a ValueError that names the first one that is unknown."""
         unknown = [token for token in tokens if token not in self.ids]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not a token of this task")

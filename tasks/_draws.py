@@ -17,9 +17,8 @@ from nextlat_bench.tasks._core import (
     Split,
     Task,
     check_count,
-    check_field,
     check_range,
-    is_number,
+    check_share,
 )
 
 __all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "split_by_hash", "splitmix64"]
@@ -106,8 +105,7 @@ class DrawnTask(Task):
 
     def check_splits(self) -> None:
         check_count(self, "num_train", most=MOST_EXAMPLES, optional=True)
-        share = is_number(self.heldout) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        check_share(self, "heldout", below=0.5)
 
     @abstractmethod
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

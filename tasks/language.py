@@ -38,7 +38,7 @@ from nextlat_bench.tasks._core import (
     check_field,
     check_option,
     check_range,
-    is_number,
+    check_share,
 )
 from nextlat_bench.tasks._draws import epochs, row_hash, split_by_hash
 from nextlat_bench.tasks._street_files import cached_arrays
@@ -91,8 +91,7 @@ class Language(Task):
         check_count(self, "length", 16, LONGEST)
         check_count(self, "max_bytes", optional=True)
         check_count(self, "seed", 0)
-        share = is_number(self.heldout) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        check_share(self, "heldout", below=0.5)
         check_option(self, "domain", DOMAINS)
         named = isinstance(self.source, str) and bool(self.source.strip("\0 "))
         expected = "python, a text file, a folder of text files, or hf:NAME"

@@ -40,6 +40,7 @@ from nextlat_bench.tasks._core import (
     check_field,
     check_option,
     check_range,
+    check_share,
     is_int,
     is_number,
 )
@@ -84,8 +85,7 @@ class Taxi(Task):
         check_count(self, "seed", 0)
         fits = self.max_nodes >= self.min_nodes
         check_field(self, "max_nodes", fits, f"at least min_nodes = {self.min_nodes}")
-        share = is_number(self.heldout) and 0 < self.heldout < 0.5
-        check_field(self, "heldout", share, "a share above 0 and below 0.5")
+        check_share(self, "heldout", below=0.5)
         object.__setattr__(self, "heldout", float(self.heldout))
         check_option(self, "generator", get_args(Generator))
         if self.radius is not None:

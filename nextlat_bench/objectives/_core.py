@@ -62,7 +62,12 @@ class Objective(ABC):
         return nn.Module()
 
     @abstractmethod
-    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses: ...
+    def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
+        """The losses of one micro-batch, of (B, T) tokens; `total` is minimised.
+
+        `decoder` and `extra` are what `decoder` and `init` made. It must be a function of its
+        arguments alone, so that a resumed run repeats it: draw from `stream_of(batch)`.
+        """
 
     def hidden(
         self,

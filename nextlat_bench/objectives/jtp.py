@@ -1,6 +1,6 @@
 """JTP: one light head predicts the next token and, teacher-forced, the d after it.
 
-Source: Ahn, Lamb and Langford 2025 (joint multi-token prediction). From a hidden state h[t], the
+Source: Ahn, Lamb and Langford 2025 (arXiv 2503.21801). From a hidden state h[t], the
 planning sequence
 
     LN(e(x[t+k]) + a * h[t]),   k = 0..d

@@ -130,6 +130,7 @@ def measured(blocks: list[Block]) -> list[Block]:
 
 
 def training_of(table: str) -> Drawing:
+    """The training curves of a table's runs."""
     return Drawing(
         table,
         "Next-token loss on training batches, by step: the part of the loss that all objectives "
@@ -142,6 +143,7 @@ def training_of(table: str) -> Drawing:
 
 
 def spectra_of(table: str) -> Drawing:
+    """The rank spectra of a table's runs."""
     return Drawing(
         table,
         "Singular values of the hidden states of held-out sequences: each beside the largest, and "

@@ -1,4 +1,4 @@
-"""Where street maps come from: embedded tables, files, places through osmnx, and the cache."""
+"""Where street maps come from: embedded tables, files, and places through osmnx."""
 
 import csv
 import difflib
@@ -6,11 +6,8 @@ import hashlib
 import io
 import os
 import re
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,13 @@ from xml.parsers import expat
 import numpy as np
 import numpy.typing as npt
 
+from nextlat_bench.tasks._cache import Arrays, cache_dir, cached_arrays
 from nextlat_bench.tasks._core import FloatArray, IntArray
 
 __all__ = [
     "DIRECTIONS",
     "IN_MEMORY",
     "Edges",
-    "cache_dir",
-    "cached_arrays",
     "embedded_names",
     "read_edges",
     "read_graph",
@@ -48,8 +44,6 @@ DRIVABLE = {
 }
 GRAPHML, OSM_XML = "GraphML that osmnx wrote", "OSM XML"
 NO_NETWORK = "no network: use --streets heliopolis or a GraphML file"
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -322,14 +316,6 @@ def _numbers(source: str, name: str, values: list[tuple[str, Any]]) -> FloatArra
     return numbers
 
 
-def cache_dir() -> Path:
-    """NEXTLAT_BENCH_CACHE, or nextlat-bench in the user's cache directory."""
-    if own := os.environ.get("NEXTLAT_BENCH_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base, "nextlat-bench")
-
-
 def _cached_edges(source: str, key: str, read: Callable[[], Edges]) -> Edges:
     names = ("node_ids", "u", "v", "longitude", "latitude", "length")
 
@@ -343,29 +329,3 @@ def _cached_edges(source: str, key: str, read: Callable[[], Edges]) -> Edges:
         return [len(arrays[name]) for name in names] == expected
 
     return Edges(source, **cached_arrays(f"streets{CACHE_FORMAT}-{key}", compute, valid))
-
-
-def cached_arrays(
-    name: str, compute: Callable[[], Arrays], valid: Callable[[Arrays], bool]
-) -> Arrays:
-    """What `compute` returns, kept as NAME.npz in the cache; a damaged file is made anew."""
-    path = cache_dir() / f"{name}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        if valid(arrays):
-            return arrays
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass
-    arrays = compute()
-    with suppress(OSError):  # a cache that cannot be written only costs time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    return arrays

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nextlat_bench.tasks._cache import cached_arrays
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, check_field
 from nextlat_bench.tasks._street_files import (
     DIRECTIONS,
     IN_MEMORY,
     Edges,
-    cached_arrays,
     read_edges,
     read_graph,
 )

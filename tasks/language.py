@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nextlat_bench.tasks._cache import cached_arrays
 from nextlat_bench.tasks._core import (
     LONGEST,
     SPLITS,
@@ -41,7 +42,6 @@ from nextlat_bench.tasks._core import (
     check_share,
 )
 from nextlat_bench.tasks._draws import epochs, row_hash, split_by_hash
-from nextlat_bench.tasks._street_files import cached_arrays
 from nextlat_bench.tasks._text import (
     HUGGING_FACE,
     PYTHON,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nextlat_bench.tasks import _street_files
+from nextlat_bench.tasks import _cache
 from nextlat_bench.tasks._streets import StreetMap
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def test_object_arrays_are_refused(
         np.savez(path, allow_pickle=True, **arrays)  # type: ignore[arg-type]
         woken.clear()
         made = {name: np.ones(1) for name in names}
-        found = _street_files.cached_arrays("streets-poisoned", lambda m=made: m, lambda _: True)
+        found = _cache.cached_arrays("streets-poisoned", lambda m=made: m, lambda _: True)
         assert all((found[name] == made[name]).all() for name in names)
         assert not woken
 

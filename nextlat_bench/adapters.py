@@ -198,8 +198,16 @@ class CallableModel(Subject):
         if isinstance(self.function, nn.Module):
             weight = next(self.function.parameters(), torch.empty(0))
             given = torch.as_tensor(given, device=weight.device)
-        out = self.function(given)
-        logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out)
+        try:
+            out = self.function(given)
+            logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out, dtype=np.float64)
+        except MemoryError:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{self.name} could not be asked: {type(error).__name__}: {said}"
+            ) from error
         expected = (*tokens.shape, self.vocab_size)
         if logits.shape != expected:
             raise ValueError(f"{self.name} gave logits {logits.shape}: expected {expected}")

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["clock", "console", "progress_bars", "told"]
+__all__ = ["clock", "console", "follows", "progress_bars", "told"]
 
 SECONDS_BETWEEN_LINES = 20.0
 PLAIN_WIDTH = 110
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # torch's
+
+SAID = ("description", "fields[note]")  # of a bar
 
 Advance = Callable[[str, int, int, str], None]  # what, done, total, note
 
@@ -26,10 +28,17 @@ def console() -> "Console":
     torchrun began, the first alone speaks."""
     from rich.console import Console
 
-    terminal = Console(quiet=os.environ.get("RANK", "0") != "0")
+    # a path or a message may hold brackets, which are no markup
+    terminal = Console(quiet=follows(), markup=False, emoji=False)
     if not terminal.is_terminal:
         terminal.width = PLAIN_WIDTH
     return terminal
+
+
+def follows() -> bool:
+    """Is this one of the processes that torchrun began, and not the first?"""
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return rank != "0" and world not in ("", "0", "1")
 
 
 def clock(seconds: float) -> str:
@@ -47,9 +56,9 @@ def progress_bars(screen: "Console") -> Iterator[Advance]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    name, note = (TextColumn(f"{{task.{what}}}", markup=False) for what in SAID)
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=screen) as display:
+    with Progress(name, BarColumn(), MofNCompleteColumn(), note, console=screen) as display:
 
         def advance(what: str, done: int, total: int, note: str) -> None:
             if what not in bars:

@@ -102,7 +102,7 @@ def finish(
             train_run(folder, run, how, listen)
             reference = measure_reference(run, folder.path.parent, asked, listen)
             records = measure_run(folder, run, asked.probes, how.device, asked.split, listen)
-            if asked.is_all:
+            if asked.is_all and not folder.is_done:
                 atomic_write(folder.done, b"")
     return records, reference
 
@@ -147,7 +147,7 @@ def measure_run(
         chosen_probes(run.task.name, run.scale, probes),
         run_identity(run),
         folder.path,
-        lambda m: listen(Tick("probing", m.index, m.total, m.probe or "done")),
+        lambda probe, done, total: listen(Tick("probing", done, total, probe)),
         split,
     )
 
@@ -219,7 +219,7 @@ def measure_apart(
             chosen,
             identity,
             folder.path,
-            lambda m: listen(Tick(what, m.index, m.total, m.probe or "done")),
+            lambda probe, done, total: listen(Tick(what, done, total, probe)),
             split,
         )
 

@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from nextlat_bench.run import Run, Scale
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
-__all__ = ["Measured", "chosen_probes", "known_identity", "measure"]
+__all__ = ["chosen_probes", "known_identity", "measure"]
 __all__ += ["model_identity", "run_identity"]
 
 Identity = dict[str, Any]  # the fields of a record that name the run
@@ -49,15 +49,6 @@ class _OnSplit:
         return self.task.of_length(self.asked(split), start, n, length)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a progress display is told: `probe` begins (None: all are done)."""
-
-    probe: str | None
-    index: int
-    total: int
-
-
 def run_identity(run: Run) -> Identity:
     """What a trained run's records say of it. Written now, never re-read from later code."""
     value = run.to_json()
@@ -78,7 +69,7 @@ def run_identity(run: Run) -> Identity:
 def known_identity(name: str, task: Task, scale: str) -> Identity:
     """What the records of a known-answer subject say of it."""
     parameters = task.parameters()
-    canonical = json.dumps(parameters, sort_keys=True).encode()
+    canonical = json.dumps(parameters | registry.source(task), sort_keys=True).encode()
     return {
         "run": f"{task.name}-{name}-{scale}-{zlib.crc32(canonical):08x}",
         "task": task.name,
@@ -119,19 +110,20 @@ def measure(
     probes: Sequence[Probe],
     identity: Identity,
     folder: Path,
-    progress: Callable[[Measured], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
     split: str = "test",
 ) -> list[Record]:
     """Runs each probe that the folder's records lack and adds its own there, atomically.
 
-    With split "validation" nothing is read of the test split: for choosing settings. Returns all
+    `progress` is told which probe begins, how many are done and of how many. With split
+    "validation" nothing is read of the test split: for choosing settings. Returns all
     records of the split.
     """
     path = folder / record_file(split)
     seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
-        parameters = registry.parameters(probe)
+        parameters = registry.parameters(probe) | registry.source(probe)
         wanted = probe.name, json.loads(json.dumps(parameters))  # tuples come back as lists
 
         def stream(name: str = probe.name) -> np.random.Generator:
@@ -147,12 +139,22 @@ def measure(
         if any((r.probe, r.probe_parameters) == wanted for r in records):
             continue
         if progress:
-            progress(Measured(probe.name, index, len(probes)))
+            progress(probe.name, index, len(probes))
+        records = [r for r in records if not same_but_for_code(r, *wanted)]
         records += rows(probe.measure(subject, seen, stream()), probe, parameters, identity)
         write(path, records)
     if progress:
-        progress(Measured(None, len(probes), len(probes)))
+        progress("done", len(probes), len(probes))
     return records
+
+
+def same_but_for_code(record: Record, probe: str, parameters: dict[str, Any]) -> bool:
+    """Did an older version of a plugin's file measure this?"""
+    old, new = (
+        {k: v for k, v in each.items() if k != "source_digest"}
+        for each in (record.probe_parameters, parameters)
+    )
+    return (record.probe, old) == (probe, new)
 
 
 def rows(
@@ -162,8 +164,11 @@ def rows(
     identity: Identity,
 ) -> list[Record]:
     """Measurements as records; where the probe does not apply, records without a value say why."""
+    declared = {metric.name for metric in probe.metrics}
     try:
         found = list(measurements)
+        if other := [m.metric for m in found if m.metric not in declared]:
+            raise ValueError(f"probe {probe.name}: {other[0]!r} is none of its metrics")
     except NotApplicable as reason:
         nan = float("nan")
         found = [

@@ -32,7 +32,13 @@ def chosen_precision(training: Training, device: str) -> str:
 
 
 def settle_provenance(
-    run: Run, run_dir: RunDir, device: str, compiled: bool, sharded: bool, resumed: bool
+    run: Run,
+    run_dir: RunDir,
+    device: str,
+    compiled: bool,
+    sharded: bool,
+    resumed: bool,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
     if resumed:
@@ -52,7 +58,7 @@ def settle_provenance(
         "compiled": compiled,
         "sharded": sharded,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "processes": parallel.size(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),

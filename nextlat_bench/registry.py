@@ -6,10 +6,12 @@ No list is kept by hand. Finding names executes no plugin's file, so it never lo
 
 import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -222,6 +224,16 @@ def parameters(plugin: Any) -> dict[str, Any]:
     if hasattr(plugin, "parameters"):
         return dict(plugin.parameters())
     return {f.name: getattr(plugin, f.name) for f in fields(plugin)}
+
+
+def source(plugin: Any) -> dict[str, str]:
+    """{"source_digest": 12 hexadecimal digits of the module's file} of a plugin that does not come
+    with the suite: what it does may change while its name and parameters stay."""
+    kind = type(plugin)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if kind.__module__.startswith("nextlat_bench.") or not file:
+        return {}
+    return {"source_digest": hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}
 
 
 def to_json(plugin: Any) -> dict[str, Any]:

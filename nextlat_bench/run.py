@@ -181,7 +181,10 @@ class Run:
             owner = getattr(run, part)
             registry.check_name(f"field of {part}", name, [f.name for f in fields(owner)])
             value = parse(text.strip(), get_type_hints(type(owner))[name], path)
-            run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **{name: value})})
+            known = {name: value}
+            if part == "task":
+                known |= owner.forgotten(name)
+            run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **known)})
         return run
 
 

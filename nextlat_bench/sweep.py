@@ -168,11 +168,12 @@ class Sweep:
             self.bring_to_end(cell)
 
     def bring_to_end(self, cell: Cell) -> None:
-        if cell.folder.is_done and self.engine.asked.is_all:
-            cell.state = "done"
-            return
         try:
             RunDir.prepare(self.out, cell.run)
+            measured = cell.folder.is_done and cell.folder.records.exists()
+            if measured and self.engine.asked.is_all:
+                cell.state = "done"
+                return
             with cell.folder.lock():  # free? The job takes it for itself
                 pass
             cell.state, cell.begun = "running", time.monotonic()

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +29,19 @@ from nextlat_bench.run_dir import RunDir
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
 LOG_EVERY = 10
-SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("NEXTLAT_BENCH_CHECKPOINT_SECONDS", "45"))
+CHECKPOINT_SECONDS = "NEXTLAT_BENCH_CHECKPOINT_SECONDS"
+
+
+def seconds_between_checkpoints() -> float:
+    """45, or what the environment says."""
+    text = os.environ.get(CHECKPOINT_SECONDS, "45")
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise ValueError(f"{CHECKPOINT_SECONDS} = {text!r}: expected a number of seconds, 0 or more")
+
+
+SECONDS_BETWEEN_CHECKPOINTS = seconds_between_checkpoints()
 
 
 class DivergedError(ValueError):
@@ -90,11 +103,15 @@ def train(
     device, leads = chosen_device(device), parallel.rank() == 0
     checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
     resumed = checkpoint is not None
-    begun = settle_provenance(run, run_dir, device, compiled, sharded, resumed) if leads else {}
-    begun = parallel.same(begun)
+    if compiled and device == "cpu":
+        check_compiler()
+    asked = compiled, sharded, resumed, threads
+    begun = parallel.same(settle_provenance(run, run_dir, device, *asked) if leads else {})
 
     model = build(run).to(device)
     if begun.get("compiled"):
+        if device == "cpu":
+            check_compiler()
         for block in model.decoder.blocks:
             block.compile()
     first = 0
@@ -152,6 +169,20 @@ def train(
     if leads:
         run_dir.finish_training(safetensors.torch.save(weights), facts)
     parallel.wait()
+
+
+def check_compiler() -> None:
+    """Refuses --compile where torch.compile would find no C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError):
+        raise ValueError(
+            "--compile needs a C++ compiler and finds none: install g++, or name one by CXX=PATH, "
+            "or train without --compile, in a folder that was not begun with it"
+        ) from None
 
 
 def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:

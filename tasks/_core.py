@@ -296,6 +296,10 @@ class Task(ABC):
         """(V,): how many bytes of text each token stands for; None where tokens are no text."""
         return None
 
+    def forgotten(self, name: str) -> dict[str, Any]:
+        """What other fields become when this one is given another value: those it decides."""
+        return {}
+
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values, in order."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

@@ -121,6 +121,10 @@ class Language(Task):
     def at_hand(self) -> bool:
         return not self.source.startswith(HUGGING_FACE)
 
+    def forgotten(self, name: str) -> dict[str, Any]:
+        """Another source has a digest of its own."""
+        return {"digest": None} if name == "source" else {}
+
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains there are, in the order of the tokens that begin them."""

@@ -163,6 +163,7 @@ COMMANDS: dict[str, Refusals] = {
         "a file": (["probe", "a-file"], "neither a run folder nor a known subject"),
         "a NUL": (["probe", "a\0b"], "neither a run folder nor a known subject"),
         "unknown probe": (["probe", RUN, "compresion"], "did you mean 'compression'"),
+        "a graph for a run": (["probe", RUN, "--graph", "3x4"], "says itself what it is a run of"),
         "unknown probe of a known subject": (["probe", "oracle", "compresion"], "did you mean"),
         "unknown task": (["probe", "oracle", "--task", "taxy"], "did you mean 'taxi'"),
         "unknown scale": (["probe", "oracle", "--scale", "huge"], "no scale named 'huge'"),
@@ -190,6 +191,7 @@ COMMANDS: dict[str, Refusals] = {
         "no such run": (["show", "nowhere"], "nowhere"),
         "a file": (["show", "a-file"], "a-file"),
         "a NUL": (["show", "a\0b"], "null"),
+        "no picture": (["show", RUN, "--map", "map.pdf"], "expected a name that ends in .png"),
         "no street map": (["show", RUN, "--map", "map.png"], "path_star has no street map"),
     },
     "sample": {

@@ -330,6 +330,19 @@ def test_callables_that_do_not_fit_are_refused() -> None:
 FLAT = "import numpy as np\n\ndef flat(tokens):\n    return np.zeros((*tokens.shape, {}))\n"
 
 
+def test_what_goes_wrong_in_a_callable_is_one_clear_line() -> None:
+    def broken(tokens: Any) -> Any:
+        raise KeyError("weights")
+
+    for function, said in (
+        (broken, r"could not be asked: KeyError: 'weights'"),
+        (lambda tokens, more: tokens, "could not be asked: TypeError: "),
+        (lambda tokens: np.full(tokens.shape, "a"), "could not be asked: ValueError: could not"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            CallableModel(function, TASK)
+
+
 def test_a_dotted_name_is_probed(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FLAT.format(V))
     done = call(*PROBE, "mine:flat", "next_token", "rank", cwd=tmp_path)

@@ -183,6 +183,73 @@ def test_sample(tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == lines[:3]
 
 
+def test_another_text_is_read_with_its_own_digest(tmp_path: Path) -> None:
+    """README's task.source=FOLDER: the digest of Python's text does not stay behind."""
+    for k in range(30):
+        (tmp_path / f"{k}.txt").write_text(f"page {k} of a book of many pages\n" * 40)
+    given = ["--scale", "smoke", "--set", f"task.source={tmp_path}"]
+    done = call("sample", "language", "-n", "1", *given)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "of a book" in done.stdout
+
+
+def test_what_was_drawn_is_what_is_said(tmp_path: Path) -> None:
+    """A split may hold fewer than are asked for."""
+    out = tmp_path / "few.jsonl"
+    given = ["--scale", "smoke", "--split", "test", "-n", "100000", "--out", str(out)]
+    done = call("sample", "language", *given)
+    assert int(done.stdout.split()[0]) == len(out.read_text().splitlines()) < 100_000
+
+
+def test_brackets_are_no_markup(tmp_path: Path) -> None:
+    out = tmp_path / "a b [x] [/y] :ring:"
+    steps = ["--set", "training.steps=2", "--set", "training.examples=4"]
+    done = call("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert str(out) in "".join(done.stdout.split("\n"))
+    [folder] = out.glob("path_star-nextlat-*")
+    assert call("show", str(folder)).returncode == 0
+
+
+def test_threads_are_recorded_as_asked_for(tmp_path: Path) -> None:
+    given = ["--set", "training.steps=2", "--threads", "1", "--out", str(tmp_path)]
+    assert call("run", "path_star", "--scale", "smoke", *given, OMP_NUM_THREADS="2").returncode == 0
+    [made] = tmp_path.glob("path_star-nextlat-*/provenance.json")
+    assert json.loads(made.read_text())["threads"] == 1
+
+
+def test_a_rank_without_others_is_no_follower() -> None:
+    """Pods set RANK for one process too; of two under torchrun the second is silent."""
+    assert "A5" in call("report", "a5", "--committed", RANK="1").stdout
+    assert call("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout.count("\n") < 3
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "-1", ""])
+def test_a_variable_that_is_no_number_is_named(text: str, tmp_path: Path) -> None:
+    given = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": text}
+    done = call("run", "a5", "--scale", "smoke", "--out", str(tmp_path), **given)
+    assert done.returncode == 2
+    assert f"NEXTLAT_BENCH_CHECKPOINT_SECONDS = {text!r}: expected a number" in done.stderr
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path) -> None:
+    """Before anything is begun: without --compile the same folder goes on."""
+    given = ["path_star", "--scale", "smoke", "--set", "training.steps=2", "--out", str(tmp_path)]
+    done = call("run", *given, "--compile", CXX="/nonexistent/g++")
+    assert done.returncode == 2
+    assert "--compile needs a C++ compiler" in done.stderr
+    assert call("run", *given).returncode == 0
+
+
+def test_a_report_names_its_sources(runs: Path) -> None:
+    own = ["--records", "runs"]
+    choices = call("report", "choices", *own, cwd=runs)
+    assert "no records of the validation split" in choices.stdout
+    assert "from runs" in choices.stdout
+    assert "from the committed grid" in call("report", "choices", "--committed", cwd=runs).stdout
+    assert "the committed matrix" in call("report", "validity", *own, cwd=runs).stdout
+
+
 def test_list() -> None:
     done = call("list")
     for word in ("taxi", "nextlat", "compression", "oracle", "heliopolis", "4,1"):

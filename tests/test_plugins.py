@@ -347,3 +347,37 @@ def test_a_task_without_a_world(tmp_path: Path) -> None:
     assert set(values(folder / "records.jsonl", "accuracy").values()) == {1.0}
     message = refused("probe", "oracle", "--task", "blind:Other", cwd=tmp_path, path=path)
     assert "Other has no world: no subject of it is known" in message
+
+
+MENDED = '''
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nextlat_bench.probes._core import Measurement, Metric, Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Probe):
+    """Says a number."""
+
+    name: ClassVar[str] = "constant"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("number", True, "count", "a number"),)
+
+    def measure(self, subject, task, rng) -> Iterator[Measurement]:
+        yield Measurement("{metric}", {value}, {value}, {value}, 1)
+'''
+
+
+def test_a_probe_that_was_mended_is_asked_again(tmp_path: Path) -> None:
+    """Once: its older answer is gone, and the same file is not asked twice."""
+    asked = ["probe", "uniform", "constant:Constant", "--task", "a5", "--scale", "smoke"]
+    for value in (1, 1, 2):
+        (tmp_path / "constant.py").write_text(MENDED.format(metric="number", value=value))
+        call(*asked, cwd=tmp_path, path=tmp_path)
+        [records] = tmp_path.glob("runs/*/records.jsonl")
+        assert values(records, "constant") == {("number", ""): float(value)}
+        assert records.read_text().count("\n") == 1
+    (tmp_path / "constant.py").write_text(MENDED.format(metric="nombre", value=3))
+    said = refused(*asked, cwd=tmp_path, path=tmp_path)
+    assert "probe constant: 'nombre' is none of its metrics" in said

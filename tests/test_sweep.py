@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,17 @@ def test_what_is_finished_is_skipped(undisturbed: Path) -> None:
     assert code == 0
     assert "running" not in printed
     assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*")} == before
+
+
+def test_records_that_are_gone_are_measured_again(undisturbed: Path, tmp_path: Path) -> None:
+    """A finished cell without its records is not finished, whatever DONE says."""
+    copy = tmp_path / "runs"
+    shutil.copytree(undisturbed, copy)
+    [first, *_] = sorted(copy.glob("*/records.jsonl"))
+    before = first.read_bytes()
+    first.unlink()
+    assert sweep(copy, *SMALL)[0] == 0
+    assert first.read_bytes() == before
 
 
 def test_one_probe_on_validation_data(undisturbed: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
 from nextlat_bench.cli.options import app
-from nextlat_bench.console import told
+from nextlat_bench.console import follows, told
 
 __all__ = ["app", "main", "measuring", "reading"]
 
@@ -38,8 +38,7 @@ def main() -> None:
             raise
         if stopped:  # torch's writer of files makes an error of its own of an interrupted write
             end(stopped[0])
-        follows = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun began
-        if follows and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
+        if follows() and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
             sys.exit(2)  # the first one says it
         if (message := told(error)) is None:
             raise

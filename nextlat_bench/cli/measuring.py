@@ -1,5 +1,6 @@
 """Verbs that measure: run, sweep, probe, plan."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -66,7 +67,7 @@ def run(
         chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)
     screen = console()
-    screen.print(f"[bold]{chosen.id}[/]  in {folder.path}", highlight=False)
+    screen.print(f"{chosen.id}  in {folder.path}", highlight=False)
     with progress_bars(screen) as advance:
         records, reference = finish(
             folder,
@@ -122,6 +123,7 @@ def sweep(
     from nextlat_bench import registry
     from nextlat_bench.job import Asked, How
     from nextlat_bench.measure import chosen_probes
+    from nextlat_bench.report.contents import names
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
     from nextlat_bench.train import chosen_device
 
@@ -129,9 +131,9 @@ def sweep(
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
     runs = cells(task, objective, scale, seeds, streets, graph, settings)
-    names = probes.split(",") if probes else None
-    chosen_probes(task, "smoke", names)  # refused before anything is written
-    how, asked = How(device, threads=1), Asked(split, names)
+    only = probes.split(",") if probes else None
+    chosen_probes(task, "smoke", only)  # refused before anything is written
+    how, asked = How(device, threads=1), Asked(split, only)
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
 
@@ -148,8 +150,8 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    table = task if split == "test" else "choices"
-    print(f"now: nextlat-bench report {table} --records {out}")
+    table = "choices" if split != "test" else task if task in names() else "claims"
+    print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
 
 
 def cells(
@@ -219,7 +221,8 @@ def probe(
 ) -> None:
     """Probes a finished run, a subject whose answer is known (oracle, uniform, ...), or any model.
 
-    What was measured already is not measured again.
+    What was measured already is not measured again, whatever has changed since in code or weights
+    of your own: give another --out, or delete the folder's records.jsonl.
 
     Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
 
@@ -250,6 +253,9 @@ def probe(
                 raise ValueError(
                     f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
                 )
+            given = {"--streets": streets, "--graph": graph, "--set": settings}
+            if extra := [name for name, value in given.items() if value]:
+                raise ValueError(f"{extra[0]}: {subject} says itself what it is a run of")
             chosen = folder.run()
             with folder.lock():
                 records = measure_run(folder, chosen, probes, device, split, listen)

@@ -36,6 +36,8 @@ def show(
     if folder.records.exists():
         screen.print(measurements_view(read(folder.records), []))
     if map is not None:
+        if map.suffix.lower() != ".png":
+            raise ValueError(f"--map {map}: expected a name that ends in .png")
         draw_map(folder, map)
 
 
@@ -63,7 +65,7 @@ def sample(
     batch = chosen.sample(split, start, n)
     if out is not None:
         write_samples(out, chosen, batch)
-        print(f"{n} examples of {task}, split {split}, in {out}")
+        print(f"{len(batch.tokens)} examples of {task}, split {split}, in {out}")
         return
     for tokens in batch.tokens:
         print(chosen.text(tokens))
@@ -116,7 +118,7 @@ def report(
     ] = "terminal",
     records: Annotated[
         Path | None,
-        typer.Option(help="Run folders or record files; default: runs/, else the committed ones."),
+        typer.Option(help="A folder of runs, a run or a file; default: runs/, else the committed."),
     ] = None,
     shipped: Annotated[
         bool, typer.Option("--committed", help="The committed records, though there is a runs/.")
@@ -153,13 +155,14 @@ def report(
     exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
-    tried = collect_tried(*own) or None  # else the committed ones
+    validation = collect_tried(*own)
+    tried = None if records is None and not validation else validation  # None: the committed ones
     shown = (made(name, rows, tried) for name in chosen)
     if format == "terminal":
         screen = console()
         for each in shown:
             screen.print(each.terminal(screen.width))
-            print(f"from {source}")
+            print(f"from {source_of(each.name, source, own, tried is not None)}")
     else:
         if format == "html":
             text = page(rows, tables or (), exhibits, tried)
@@ -176,6 +179,15 @@ def report(
             path = figures / f"{drawing}.png"
             drawn = draw(drawing, rows, path, exhibits)
             print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)
+
+
+def source_of(name: str, source: str, own: list[Path], of_its_own: bool) -> str:
+    """Where the numbers of a table come from, in words."""
+    if name == "validity":
+        return f"the committed matrix of known models, and {source}"
+    if name == "choices":
+        return str(own[0]) if of_its_own else "the committed grid of nextlat-bench"
+    return source
 
 
 def check_out(out: Path, format: str) -> None:

@@ -31,7 +31,7 @@ TITLE = "Settings chosen on validation data"
 # task -> the column of its table that decides; Countdown's held-out targets are the test split's
 DECIDES = {"taxi": "reached", "path_star": "greedy", "countdown": "seen", "a5": "trunk_1x"}
 NOTES = (
-    "The marked value (*) is the preset's: the best of its row, but of all whose intervals reach "
+    "The marked value (*) is the chosen one: the best of its row, but of all whose intervals reach "
     "the best one's, which the grid does not tell apart, the one with the highest mean over the "
     "models; of equal ones, the first.",
     "Measured on the validation split after the steps that each heading names; nothing was read of "
@@ -75,7 +75,7 @@ def choices_sheet(records: Iterable[Record]) -> Sheet:
             rows.append((choice.label, *shown.values()))
         grids.append(Grid(heading, (mine[0].column.heading, *tried), tuple(rows), numbers=True))
     header = ("setting", "model", "tried", "value", "low", "high", "n", "chosen")
-    notes = NOTES if grids else ("Nothing was chosen from a grid.",)
+    notes = NOTES if grids else ("No grid: no records of the validation split.",)
     return Sheet("choices", TITLE, tuple(grids), notes, (header, *lines))
 
 

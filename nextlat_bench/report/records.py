@@ -207,8 +207,10 @@ def _files(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder of records")
     if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
         return [file for file in [path / "records.jsonl"] if file.exists()]
-    files = {*path.glob("*.jsonl"), *path.glob("*/records.jsonl")}
-    return sorted(files - {path / record_file(split) for split in OTHER_SPLITS})
+    files = set(path.glob("*.jsonl")) - {path / record_file(split) for split in OTHER_SPLITS}
+    # a folder that may not be read is an error here, which a glob would pass over
+    inside = (child / record_file("test") for child in path.iterdir() if child.is_dir())
+    return sorted(files | {file for file in inside if file.exists()})
 
 
 def committed() -> list[Record]:

@@ -67,7 +67,7 @@ def run_identity(run: Run) -> Identity:
 
 
 def known_identity(name: str, task: Task, scale: str) -> Identity:
-    """What the records of a known-answer subject say of it."""
+    """What the records of a known-answer subject say of it; its seed is the task's own."""
     parameters = task.parameters()
     canonical = json.dumps(parameters | registry.source(task), sort_keys=True).encode()
     return {
@@ -79,7 +79,7 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
         "decoder": {},
         "training": {},
         "scale": scale,
-        "seed": 0,
+        "seed": getattr(task, "seed", 0),
         "step": 0,
     }
 

@@ -5,7 +5,6 @@ Hugging Face folder or a dotted name. transformers is imported only where one of
 """
 
 import copy
-import hashlib
 import importlib
 import inspect
 import sys
@@ -20,6 +19,7 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
+from nextlat_bench.files import digest_of
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.taggers import RereadingSession
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
@@ -234,15 +234,6 @@ def check_causal(subject: Subject, task: Task) -> None:
     before, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, other))
     if not np.allclose(before, after, atol=1e-4):
         raise ValueError(f"{subject.name} reads ahead: a token changes what it says before it")
-
-
-def digest_of(files: list[Path]) -> str:
-    """SHA-256 over the contents' own, in the order given."""
-    whole = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()
 
 
 def read_folder(path: Path) -> tuple[Any, str]:

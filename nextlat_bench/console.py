@@ -18,8 +18,6 @@ PLAIN_WIDTH = 110
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # torch's
 
-SAID = ("description", "fields[note]")  # of a bar
-
 Advance = Callable[[str, int, int, str], None]  # what, done, total, note
 
 
@@ -56,7 +54,8 @@ def progress_bars(screen: "Console") -> Iterator[Advance]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    name, note = (TextColumn(f"{{task.{what}}}", markup=False) for what in SAID)
+    name = TextColumn("{task.description}", markup=False)
+    note = TextColumn("{task.fields[note]}", markup=False)
     bars: dict[str, TaskID] = {}
     with Progress(name, BarColumn(), MofNCompleteColumn(), note, console=screen) as display:
 

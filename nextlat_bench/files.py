@@ -1,5 +1,6 @@
 """Files: written whole or not at all, and read only where they are what they should be."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_write", "check_kinds", "named", "parse_json", "read_bytes"]
+__all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -55,3 +56,12 @@ def check_kinds(value: Any, where: str, **kinds: type) -> dict[str, Any]:
         if not isinstance(value.get(name), kind):
             raise ValueError(f"{where}: {name} is missing, or no {kind.__name__}")
     return value
+
+
+def digest_of(files: list[Path]) -> str:
+    """SHA-256 over the contents' own, in the order given."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()

@@ -52,7 +52,11 @@ def settle_provenance(
                 f"{run_dir.path} was begun in bf16, which {device} here lacks: "
                 "finish it where it was begun, or delete the folder to start afresh"
             )
+        if begun.get("compiled"):
+            check_compiler(device)
         return begun
+    if compiled:
+        check_compiler(device)
     facts: dict[str, Any] = {
         "precision": chosen_precision(run.training, device),
         "compiled": compiled,
@@ -69,6 +73,22 @@ def settle_provenance(
     }
     atomic_write(run_dir.provenance, to_bytes(facts))
     return facts
+
+
+def check_compiler(device: str) -> None:
+    """Refuses --compile where torch.compile would find no C++ compiler."""
+    if device != "cpu":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError):
+        raise ValueError(
+            "--compile needs a C++ compiler and finds none: install g++, or name one by CXX=PATH, "
+            "or train without --compile, in a folder that was not begun with it"
+        ) from None
 
 
 def cpu_name() -> str:

@@ -6,7 +6,6 @@ No list is kept by hand. Finding names executes no plugin's file, so it never lo
 
 import ast
 import difflib
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -18,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nextlat_bench.files import check_kinds
+from nextlat_bench.files import check_kinds, digest_of
 
 __all__ = [
     "KINDS",
@@ -227,13 +226,13 @@ def parameters(plugin: Any) -> dict[str, Any]:
 
 
 def source(plugin: Any) -> dict[str, str]:
-    """{"source_digest": 12 hexadecimal digits of the module's file} of a plugin that does not come
-    with the suite: what it does may change while its name and parameters stay."""
+    """{"source_digest": that of the module's file} of a plugin that does not come with the suite:
+    what it does may change while its name and parameters stay."""
     kind = type(plugin)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if kind.__module__.startswith("nextlat_bench.") or not file:
         return {}
-    return {"source_digest": hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}
+    return {"source_digest": digest_of([Path(file)])}
 
 
 def to_json(plugin: Any) -> dict[str, Any]:

@@ -103,15 +103,11 @@ def train(
     device, leads = chosen_device(device), parallel.rank() == 0
     checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
     resumed = checkpoint is not None
-    if compiled and device == "cpu":
-        check_compiler()
     asked = compiled, sharded, resumed, threads
     begun = parallel.same(settle_provenance(run, run_dir, device, *asked) if leads else {})
 
     model = build(run).to(device)
     if begun.get("compiled"):
-        if device == "cpu":
-            check_compiler()
         for block in model.decoder.blocks:
             block.compile()
     first = 0
@@ -169,20 +165,6 @@ def train(
     if leads:
         run_dir.finish_training(safetensors.torch.save(weights), facts)
     parallel.wait()
-
-
-def check_compiler() -> None:
-    """Refuses --compile where torch.compile would find no C++ compiler."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except (InvalidCxxCompiler, OSError):
-        raise ValueError(
-            "--compile needs a C++ compiler and finds none: install g++, or name one by CXX=PATH, "
-            "or train without --compile, in a folder that was not begun with it"
-        ) from None
 
 
 def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:

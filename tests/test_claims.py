@@ -1,61 +1,33 @@
 """Verdicts on the paper's claims, from records that are made up for each of them."""
 
-import csv
-import io
 import random
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from report_records import COUNTDOWN, PATH_STAR, STREETS, TAXI, a5_records, of, seeds, text_of
+from claim_records import (
+    ALL,
+    COMPRESSION,
+    HIGH,
+    LOW,
+    MIDDLE,
+    NONE,
+    RANK,
+    RIVALS,
+    driving,
+    lines,
+    measured,
+    outcomes,
+    sheet,
+    stars,
+    verdict,
+)
+from report_records import STREETS, TAXI, a5_records, of, seeds, text_of
 
-from nextlat_bench.report.claims import RULE, claims_sheet
+from nextlat_bench.report.claims import RULE
 from nextlat_bench.report.layouts import DASH, LAYOUTS
 from nextlat_bench.report.records import Record, published
-from nextlat_bench.report.sheets import Sheet
-from nextlat_bench.report.shipped import committed_benchmarks
 from nextlat_bench.report.verdicts import SEEDS, claims
-
-RIVALS = ("gpt", "mtp", "jtp")
-HIGH, MIDDLE, LOW = (0.98, 0.97, 0.99), (0.95, 0.97, 0.96), (0.90, 0.91, 0.92)
-RANK = {"probe": "rank", "metric": "effective_rank", "higher_is_better": False}
-BESIDE = ("legal", "reached")
-COMPRESSION = {"probe": "compression", "metric": "precision"}
-
-
-def sheet(records: Iterable[Record], **benchmarks: Mapping[str, Any]) -> Sheet:
-    return claims_sheet(records, benchmarks)
-
-
-def lines(made: Sheet, claim: str) -> list[dict[str, str]]:
-    return [r for r in csv.DictReader(io.StringIO(made.csv())) if r["claim"] == claim]
-
-
-def verdict(records: Iterable[Record], claim: str, **benchmarks: Mapping[str, Any]) -> str:
-    [found] = {line["verdict"] for line in lines(sheet(records, **benchmarks), claim)}
-    return found
-
-
-def outcomes(records: Iterable[Record], claim: str) -> list[str]:
-    return [line["outcome"] for line in lines(sheet(records), claim)]
-
-
-def measured(ours: Any, **others: Any) -> list[Record]:
-    """Compression, of NextLat and by name of others; a seed a value. All drive equally well."""
-    found = []
-    for name, values in {"nextlat": ours, **others}.items():
-        found += driving(*values, **of(name, None if name in ("gpt", "bst") else 1))
-    return found
-
-
-def driving(*values: float, what: Any = COMPRESSION, legal: float = 0.9, **who: Any) -> Any:
-    """These values of compression or of something else, and how well it drives."""
-    found = seeds(*values, **who | what) if values else []
-    for metric in BESIDE if values else ():
-        found += seeds(*[legal] * len(values), **who, metric=metric)
-    return found
-
 
 # ---- each verdict
 
@@ -209,153 +181,6 @@ def test_settings_are_judged_together_but_smoke() -> None:
     begun = [r for r in elsewhere(*LOW, **other) if r.seed == 0]
     assert verdict([*here, *begun], "compression") == "holds"
     assert verdict(elsewhere(*LOW, scale="smoke"), "compression") == "not measured yet"
-
-
-# ---- claims with a rule of their own
-
-STARS = (PATH_STAR, PATH_STAR | {"degree": 3, "length": 4})
-ALL, NONE, ONE_FAILS = (1.0, 1.0, 0.97), (0.5, 0.5, 0.5), (1.0, 1.0, 0.5)
-
-
-def stars(ours: Any, theirs: Any, graphs: Any = STARS, condition: str = "decode=greedy") -> Any:
-    """Of each graph: the greedy paths of NextLat, and of each rival, that are right."""
-    found = []
-    for graph, mine, its in zip(graphs, ours, theirs, strict=True):
-        probe = {"task": "path_star", "task_parameters": graph, "probe": "accuracy"}
-        probe |= {"metric": "accuracy", "condition": condition}
-        for name in ("nextlat", "gpt", "bst", "mtp", "jtp"):
-            values = mine if name == "nextlat" else its
-            who = of(name, 2 if name in ("nextlat", "mtp", "jtp") else None)
-            found += seeds(*values, **probe, **who)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ((ALL, ALL), (ALL, NONE), "holds"),
-        ((ALL, ALL), (NONE, ONE_FAILS), "holds"),  # solved is solved by every seed
-        ((ALL, ALL), (ALL, ALL), "not testable at this scale"),
-        ((NONE, NONE), (NONE, NONE), "not testable at this scale"),
-        ((ALL, NONE), (NONE, NONE), "holds in part"),
-        ((ALL, NONE), (ALL, NONE), "does not hold here"),
-        ((ALL, ONE_FAILS), (ALL, ALL), "does not hold here"),
-        ((NONE, NONE), (NONE, ALL), "does not hold here"),
-        ((ALL[:2], ALL), (NONE, NONE), "not enough seeds"),
-        ((ALL, ALL), (NONE, NONE[:2]), "not enough seeds"),
-    ],
-)
-def test_who_solves_every_graph(ours: Any, theirs: Any, expected: str) -> None:
-    assert verdict(stars(ours, theirs), "path-star") == expected
-
-
-def test_whoever_else_solves_every_graph_takes_the_only_away() -> None:
-    records = stars((ALL, ALL), (NONE, NONE))
-    others = [r for r in records if r.objective != "bst"]
-    bst = [r for r in stars((NONE, NONE), (ALL, ALL)) if r.objective == "bst"]
-    assert verdict(records, "path-star") == "holds"
-    assert verdict([*others, *bst], "path-star") == "holds in part"
-
-
-def test_one_graph_is_not_every_graph() -> None:
-    assert verdict(stars((ALL,), (NONE,), STARS[:1]), "path-star") == "not measured yet"
-
-
-def test_data_efficiency_is_of_fixed_training_sets() -> None:
-    """Without them there is no verdict on it, and with them none on solving every graph."""
-    small, large = (PATH_STAR | {"num_train": n} for n in (1_000, 10_000))
-    assert verdict(stars((ALL, ALL), (NONE, NONE)), "data") == "not measured yet"
-    fixed = stars((ALL, ALL), (NONE, NONE), (small, large))
-    assert verdict(fixed, "data") == "holds"
-    assert verdict(fixed, "path-star") == "not measured yet"  # one graph is not every graph
-    other = PATH_STAR | {"degree": 3, "num_train": 200_000}
-    papers = stars((ALL, ALL), (NONE, NONE), (large, other))  # one size each, as the paper has it
-    assert verdict(papers, "path-star") == "holds"
-    assert verdict(papers, "data") == "not measured yet"
-    # of sizes of one graph the largest is the one to be solved; afresh is larger than any
-    sizes = stars((NONE, ALL, ALL), (NONE, NONE, NONE), (small, large, other))
-    assert verdict(sizes, "path-star") == "holds"
-    afresh = stars((ALL, NONE, ALL), (NONE, NONE, NONE), (PATH_STAR, large, other))
-    assert verdict(afresh, "path-star") == "holds"
-    assert verdict(stars((ALL, NONE), (NONE, NONE), (small, large)), "data") == "holds in part"
-    assert verdict(stars((ALL,), (NONE,), (small,)), "data") == "not measured yet"
-
-
-def test_countdown_is_of_horizon_one() -> None:
-    probe = {"task": "countdown", "task_parameters": COUNTDOWN, "probe": "accuracy"}
-    probe |= {"metric": "accuracy", "condition": "decode=greedy,kind=heldout"}
-    rows = [r for name in ("gpt", "bst") for r in seeds(*LOW, **of(name), **probe)]
-    rows += [r for name in ("mtp", "jtp") for r in seeds(*LOW, **of(name, 1), **probe)]
-    far = seeds(*HIGH, 0.98, **of("nextlat", 8), **probe)
-    assert verdict([*rows, *far], "countdown") == "not measured yet"
-    near = seeds(*HIGH, **of("nextlat", 1), **probe)
-    assert verdict([*rows, *far, *near], "countdown") == "holds"
-    better = seeds(*HIGH, 0.98, **of("mtp", 8), **probe)  # looks further ahead: not compared
-    assert verdict([*rows, *near, *better], "countdown") == "holds"
-
-
-def test_a5_is_asked_for_ninety_five_percent_and_for_more_than_a_trunk() -> None:
-    records = a5_records()  # recurrently 86%, 80% and 75% at three times the length
-    assert verdict(records, "a5") == "holds in part"
-    assert outcomes(records, "a5") == ["behind", "ahead"]
-
-    def raised(record: Record) -> Record:
-        is_it = (record.objective, record.condition) == ("nextlat", "reading=recurrent,length=36")
-        value = 0.97 + 0.01 * record.seed
-        return replace(record, value=value, low=value, high=value) if is_it else record
-
-    assert verdict(map(raised, records), "a5") == "holds"
-    assert verdict([r for r in records if r.seed < 2], "a5") == "not enough seeds"
-
-
-def test_decoding_is_faster_than_plain_and_than_the_others() -> None:
-    def drafts(name: str, horizon: int, *values: float, kind: str = "prose") -> list[Record]:
-        probe = {"task": "language", "task_parameters": {}, "probe": "speculation_speed"}
-        probe |= {"metric": "speedup", "condition": f"draft=5,batch=1,kind={kind}"}
-        return seeds(*values, **probe, **of(name, horizon), probe_parameters={"sampled": False})
-
-    def both(prose: float, code: float, rival: float = 1.2) -> list[Record]:
-        near = (-0.01, 0.0, 0.01)
-        ours = [
-            drafts("nextlat", 1, *(prose + d for d in near)),
-            drafts("nextlat", 1, *(code + d for d in near), kind="code"),
-        ]
-        others = [
-            drafts(name, 1, *(rival + d for d in near), kind=kind)
-            for name in ("mtp", "jtp")
-            for kind in ("prose", "code")
-        ]
-        return [r for group in (*ours, *others) for r in group]
-
-    assert verdict(both(1.5, 1.6), "decoding") == "holds"
-    assert verdict(both(1.5, 0.9), "decoding") == "holds in part"
-    assert verdict(both(0.8, 0.9), "decoding") == "does not hold here"
-    assert verdict(both(1.5, 1.6, rival=2.0), "decoding") == "holds in part"
-
-
-def timed(**ratios: list[float]) -> dict[str, Any]:
-    sizes = {k: {"NextLat d=1": {"ratio": v, "ratio_to": "GPT"}} for k, v in ratios.items()}
-    return {"machine": "a machine", "other": {"fp32": 3.0}, **sizes}
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        (timed(small=[0.9, 1.0, 1.09], large=[1.0, 1.02, 1.05]), "holds"),
-        (timed(small=[0.9, 1.0, 1.09], large=[1.2, 1.3, 1.4]), "holds in part"),
-        (timed(small=[0.9, 1.05, 1.2]), "does not hold here"),  # undecided
-        (timed(small=[1.2, 1.3, 1.4]), "does not hold here"),
-        (timed(), "not measured yet"),
-    ],
-)
-def test_training_speed_is_read_from_the_benchmark(facts: Any, expected: str) -> None:
-    assert verdict([], "training", training=facts) == expected
-
-
-def test_the_committed_benchmark_has_what_is_asked_for() -> None:
-    made = claims_sheet([], committed_benchmarks())
-    assert len(lines(made, "training")) == 3
-    assert any(note.startswith("training: measured on ") for note in made.notes)
 
 
 # ---- how it is shown

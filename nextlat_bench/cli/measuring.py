@@ -221,8 +221,8 @@ def probe(
 ) -> None:
     """Probes a finished run, a subject whose answer is known (oracle, uniform, ...), or any model.
 
-    What was measured already is not measured again, whatever has changed since in code or weights
-    of your own: give another --out, or delete the folder's records.jsonl.
+    What was measured already is not measured again, unless the file of a probe, task or function
+    of your own has changed. Where that reads other files, give another --out when they change.
 
     Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
 

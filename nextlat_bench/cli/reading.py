@@ -31,13 +31,13 @@ def show(
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.show import draw_map, run_view
 
+    if map is not None and map.suffix.lower() != ".png":
+        raise ValueError(f"--map {map}: expected a name that ends in .png")
     folder, screen = RunDir(run_dir), console()
     screen.print(run_view(folder))
     if folder.records.exists():
         screen.print(measurements_view(read(folder.records), []))
     if map is not None:
-        if map.suffix.lower() != ".png":
-            raise ValueError(f"--map {map}: expected a name that ends in .png")
         draw_map(folder, map)
 
 

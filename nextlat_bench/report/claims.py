@@ -26,18 +26,22 @@ TITLE = "The paper's claims, put to the test"
 RULE = (
     "Verdicts are computed from records. NextLat is ahead where the 95% interval of its mean over "
     "seeds less the other's (Welch's t) lies wholly on the better side of zero, and behind where "
-    "wholly on the worse; else the two are not told apart. Of a number (at least 95.0) likewise. "
-    "No correction is made for how many comparisons there are.",
-    f"Each side needs {SEEDS} seeds, the same decoder, and as many steps of as many examples. Of "
-    "several settings of an objective the one of most seeds counts, of NextLat's horizon where "
-    "there is one.",
+    "wholly on the worse; else the two are not told apart. With a number (at least 95.0) its own "
+    "interval is compared. No correction is made for how many comparisons there are.",
+    f"Each side needs {SEEDS} seeds, the same decoder, as many steps of as many examples, and the "
+    "same parameters of the probe. Of several settings of an objective the one of most seeds "
+    "counts, of NextLat's horizon where there is one, then of the least; of those that are still "
+    "alike none, and there is no verdict.",
+    "Rank and compression: a lead counts only where its routes are not behind in being legal or in "
+    "arriving, for a model of one state for everything would lead in both.",
     "Holds: ahead in every comparison. Holds in part: in some. Does not hold here: in none, which "
     "may be for want of seeds or size. A verdict is given once nothing that is missing can change "
     "it. Smoke scale does not count, nor does a setting without one complete comparison.",
     "Both sides at the end of the scale (all right, or at chance) say nothing; where nothing else "
     "is left, the claim is not testable at this scale.",
-    "Only NextLat solves every graph: holds if it does and each other fails one; in part if it "
-    "solves one that some other fails; not testable where all solve all or none any.",
+    "Only NextLat solves every graph, each as learnt from most examples: holds if it does and each "
+    "other fails one; in part if it solves one that some other fails; not testable where all solve "
+    "all or none any. Data efficiency: graphs learnt from at least two numbers of examples.",
     "As fast: no round of the committed benchmark took longer than the margin allows; slower: each "
     "did; else undecided.",
 )

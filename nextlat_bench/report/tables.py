@@ -1,7 +1,7 @@
 """Tables as pure functions of records: ours, with intervals, beside the paper's numbers.
 
 A table is declared as data (`Layout`). Trials within a seed and seeds are two levels: a value over
-seeds is the mean of the seeds' values, and its interval comes from the seeds alone.
+seeds is the mean of the seeds' values, with the interval of `statistics.over_seeds`.
 """
 
 import csv

@@ -167,15 +167,14 @@ def _sides(claim: Claim, block: Block, key: str) -> dict[str, Side]:
         horizons = (None, claim.horizon)
         return [r for r in mine if not claim.horizon or r.variant.get("horizon") in horizons]
 
-    ours, found = _first(rows_of(US), claim, key), {}
-    found[US] = _side(claim, US, ours, rows_of(US), key)
+    found = {US: _side(claim, US, rows_of(US), key)}
+    ours = _first(claim, rows_of(US), key)
+    where = key if key in claim.beside else claim.against_column or key
     for name in claim.against:
         its = rows_of(name)
         equal = [r for r in its if not ours or _budget(r) == _budget(ours)]
         alike = [r for r in equal if not ours or _horizon(r) in (0, _horizon(ours))]
-        where = key if key in claim.beside else claim.against_column or key
-        rows = alike or equal or its
-        side = _side(claim, name, _first(rows, claim, where), rows, where)
+        side = _side(claim, name, alike or equal or its, where)
         if its and not equal:
             side = replace(side, lacking=UNEQUAL)
         elif not side.lacking and side.protocol != found[US].protocol:
@@ -192,19 +191,21 @@ def _horizon(row: Row) -> int:
     return int(row.variant.get("horizon") or 0)
 
 
-def _first(rows: Sequence[Row], claim: Claim, key: str) -> Row | None:
+def _first(claim: Claim, rows: Sequence[Row], key: str) -> Row | None:
     at = _index(claim, key)
     return min(rows, key=lambda r: (-r.cells[at].num_seeds, _horizon(r)), default=None)
 
 
-def _side(claim: Claim, name: str, row: Row | None, among: Sequence[Row], key: str) -> Side:
+def _side(claim: Claim, name: str, rows: Sequence[Row], key: str) -> Side:
+    row = _first(claim, rows, key)
     if row is None:
         return Side(label_of(name, ""), NOBODY, "", MISSING)
     at, horizon = _index(claim, key), _horizon(row)
     seeds = row.cells[at].num_seeds
-    ties = [r for r in among if (r.cells[at].num_seeds, _horizon(r)) == (seeds, horizon)]
-    lacking = TOO_FEW if 0 < seeds < SEEDS else MISSING if not seeds else ""
-    lacking = lacking or SEVERAL * (len(ties) > 1)
+    ties = [r for r in rows if (r.cells[at].num_seeds, _horizon(r)) == (seeds, horizon)]
+    lacking = SEVERAL if len(ties) > 1 else ""
+    if seeds < SEEDS:
+        lacking = TOO_FEW if seeds else MISSING
     label = label_of(name, f"d={horizon}" if horizon else "")
     return Side(label, row.cells[at], row.protocols[at], lacking)
 
@@ -214,26 +215,27 @@ def _side(claim: Claim, name: str, row: Row | None, among: Sequence[Row], key: s
 
 def _ahead(claim: Claim, block: Block) -> list[Comparison]:
     """NextLat's value of each column against a number and against each rival's."""
+    beside = {key: _sides(claim, block, key) for key in claim.beside}
     found = []
     for key in claim.columns:
         column, sides = claim.column(key), _sides(claim, block, key)
         ours = sides.pop(US)
+        where = block.heading, column, US, ours.label, ours.cell
         if claim.least is not None:
             # a number is a side of whom nothing is missing
             bound = Estimate(claim.least, claim.least, claim.least, SEEDS)
             its = Side(f"at least {column.text(claim.least)}", bound, ours.protocol, "")
             outcome, gap = _outcome(claim, block, key, ours, its)
-            where = block.heading, column, US, ours.label, ours.cell
             found.append(Comparison(*where, its.label, None, outcome, gap))
         for name, its in sides.items():
             outcome, gap = _outcome(claim, block, key, ours, its)
-            for other in claim.beside if outcome == "ahead" else ():
-                both = _sides(claim, block, other)
-                behaves, _ = _outcome(claim, block, other, both[US], both[name])
-                if behaves == "behind" or behaves in LACKING:
-                    outcome = WORSE if behaves == "behind" else behaves
-                    break
-            where = block.heading, column, US, ours.label, ours.cell
+            if outcome == "ahead":
+                others = [
+                    _outcome(claim, block, other, both[US], both[name])[0]
+                    for other, both in beside.items()
+                ]
+                spoilt = [WORSE if it == "behind" else it for it in others]
+                outcome = next((it for it in spoilt if it in (WORSE, *LACKING)), outcome)
             found.append(Comparison(*where, its.label, its.cell, outcome, gap))
     return found
 

@@ -41,18 +41,19 @@ from nextlat_bench.tasks._core import (
     check_range,
     check_share,
 )
-from nextlat_bench.tasks._draws import epochs, row_hash, split_by_hash
+from nextlat_bench.tasks._draws import epochs, row_hash
 from nextlat_bench.tasks._text import (
     HUGGING_FACE,
     PYTHON,
     domains_of,
     load_units,
+    split_units,
     text_digest,
 )
 
 __all__ = ["Language"]
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 LEAST_ROOM = 8  # positions at the end of a row that are worth a piece of a longer document
 LARGEST_VOCABULARY = 2**18
 DOMAINS = ("both", "code", "prose")
@@ -69,10 +70,11 @@ class Language(Task):
     vocab_size: tokens in all, special ones included.
     length: tokens of a row.
     max_bytes: how much of the text is used, in whole files, in the order of their hashes.
-    heldout: share of the files in the validation and again in the test split, by hash.
+    heldout: share of each domain in the validation and again in the test split, in whole files, by
+        hash. Files that share thirteen words in a row, or that others link so, are in one split.
     seed: of the split and of the order in which rows are read, anew in each epoch.
-    digest: of the text; found when it is read, and then never another one. The text of Python
-        is named with its version: another version's is another text.
+    digest: of the text and the rule that splits it; found when it is read, and then never another
+        one. The text of Python is named with its version: another version's is another text.
     """
 
     name: ClassVar[str] = "language"
@@ -257,9 +259,7 @@ def _tokenized(task: Language) -> _Corpus:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     units = load_units(task.source, task.max_bytes)
-    of_unit = split_by_hash(
-        np.array([unit.key for unit in units], np.uint64), task.seed, task.heldout
-    )
+    of_unit = split_units(units, task.seed, task.heldout)
     documents = [
         (text, task.domains.index(domain), split)
         for unit, split in zip(units, of_unit.tolist(), strict=True)

@@ -46,7 +46,7 @@ def test_groups_are_those_of_shared_passages(documents):
 
 
 def test_a_passage_is_thirteen_words():
-    words = "one two three four five six seven eight nine ten eleven twelve thirteen".split()
+    words = [*"abcdefghijklm"]
     shared = " ".join(words)
     one, two = unit(f"first {shared} end"), unit(f"second\n{shared} stop")
     assert np.unique(_text.groups_of_passages([one, two])).size == 1
@@ -103,7 +103,7 @@ def test_what_is_too_large_is_trained_on():
     for seed in range(20):
         of = split_units(units, seed, 0.1)
         assert SPLITS[of[0]] == "train"
-        assert np.bincount(of, minlength=3)[1:].tolist() == [7, 7]  # of 60 characters: 400 each, to 30
+        assert np.bincount(of, minlength=3)[1:].tolist() == [7, 7]
     small = [unit(large, domain="other"), *units[1:]]  # all of its own domain
     assert all(SPLITS[split_units(small, seed, 0.1)[0]] == "train" for seed in range(20))
 

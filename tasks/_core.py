@@ -28,6 +28,7 @@ __all__ = [
     "check_count",
     "check_each",
     "check_field",
+    "check_heldout",
     "check_number",
     "check_option",
     "check_range",
@@ -44,6 +45,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 MOST = 2**32 - 1  # of anything counted
 MOST_EXAMPLES = 10**7  # asked for at once, or kept as a training set: gigabytes beyond it
 LONGEST = 100_000  # tokens of a sequence, nodes of a graph
+LEAST_HELDOUT = 0.001  # of the examples; what is rarer takes too long to draw
 SHOWN = 80  # characters of a wrong value
 
 
@@ -75,11 +77,17 @@ def check_number(owner: object, name: str, most: float = math.inf) -> None:
     check_field(owner, name, is_number(getattr(owner, name), most), expected)
 
 
-def check_share(owner: object, name: str, below: float = 1.0) -> None:
-    """The field must be a number above 0 and below another."""
+def check_share(owner: object, name: str) -> None:
+    """The field must be a number above 0 and below 1."""
     value = getattr(owner, name)
-    valid = is_number(value) and 0 < value < below
-    check_field(owner, name, valid, f"a share above 0 and below {below:g}")
+    check_field(owner, name, is_number(value) and 0 < value < 1, "a share above 0 and below 1")
+
+
+def check_heldout(owner: object) -> None:
+    """The field `heldout`, the share of validation and again of test, must leave all three some."""
+    value = getattr(owner, "heldout", None)
+    valid = is_number(value) and LEAST_HELDOUT <= value < 0.5
+    check_field(owner, "heldout", valid, f"a share from {LEAST_HELDOUT} to below 0.5")
 
 
 def check_option(owner: object, name: str, options: Iterable[str]) -> None:

@@ -17,8 +17,8 @@ from nextlat_bench.tasks._core import (
     Split,
     Task,
     check_count,
+    check_heldout,
     check_range,
-    check_share,
 )
 
 __all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "split_by_hash", "splitmix64"]
@@ -105,7 +105,7 @@ class DrawnTask(Task):
 
     def check_splits(self) -> None:
         check_count(self, "num_train", most=MOST_EXAMPLES, optional=True)
-        check_share(self, "heldout", below=0.5)
+        check_heldout(self)
 
     @abstractmethod
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

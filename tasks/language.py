@@ -37,9 +37,9 @@ from nextlat_bench.tasks._core import (
     Vocabulary,
     check_count,
     check_field,
+    check_heldout,
     check_option,
     check_range,
-    check_share,
 )
 from nextlat_bench.tasks._draws import epochs, row_hash
 from nextlat_bench.tasks._text import (
@@ -93,7 +93,7 @@ class Language(Task):
         check_count(self, "length", 16, LONGEST)
         check_count(self, "max_bytes", optional=True)
         check_count(self, "seed", 0)
-        check_share(self, "heldout", below=0.5)
+        check_heldout(self)
         check_option(self, "domain", DOMAINS)
         named = isinstance(self.source, str) and bool(self.source.strip("\0 "))
         expected = "python, a text file, a folder of text files, or hf:NAME"

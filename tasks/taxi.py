@@ -38,9 +38,9 @@ from nextlat_bench.tasks._core import (
     block_rng,
     check_count,
     check_field,
+    check_heldout,
     check_option,
     check_range,
-    check_share,
     is_int,
     is_number,
 )
@@ -85,7 +85,7 @@ class Taxi(Task):
         check_count(self, "seed", 0)
         fits = self.max_nodes >= self.min_nodes
         check_field(self, "max_nodes", fits, f"at least min_nodes = {self.min_nodes}")
-        check_share(self, "heldout", below=0.5)
+        check_heldout(self)
         object.__setattr__(self, "heldout", float(self.heldout))
         check_option(self, "generator", get_args(Generator))
         if self.radius is not None:

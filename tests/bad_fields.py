@@ -45,6 +45,11 @@ SPECIAL: dict[str, list[Any]] = {  # fields whose type says too little
     "Record.higher_is_better": ["yes", 1, 0.5, []],
     **{f"Run.{part}": [*NEVER, "taxi", 3] for part in ("task", "objective", "decoder", "training")},
 }
+BEYOND = {  # right by their type
+    "heldout": [0, 1e-300, 0.5],
+    "learning_rate": [1e300],
+    "muon_learning_rate": [1e300],
+}
 
 
 def of(kind: str) -> dict[str, type]:
@@ -98,6 +103,7 @@ def wrong_fields(owner: Any) -> Iterator[tuple[str, Any, str]]:
             for value in WRONG[kind]:
                 if not (value is None and types.NoneType in kinds):
                     yield name, value, f"{where} = "
+            yield from ((name, value, f"{where} = ") for value in BEYOND.get(name, []))
 
 
 def of_no_type(kinds: tuple[Any, ...]) -> list[Any]:

@@ -115,6 +115,7 @@ class Attended:
 
     cos: Tensor  # (B or 1, T, 1, 1, D/H): one rotation for queries and keys of all heads
     sin: Tensor
+    turn: Tensor  # (D/H, D/H)
     mask: Tensor | None  # (B or 1, 1, T, keys) True: may look; None: causal, or one query
 
 
@@ -130,7 +131,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, D = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads)
-        q, k, v = kernels.rotated(qkv, attended.cos.to(qkv.dtype), attended.sin.to(qkv.dtype))
+        q, k, v = kernels.rotated(qkv, attended.cos, attended.sin, attended.turn)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         y = attend(q, k, v, attended.mask)
@@ -184,6 +185,7 @@ class Decoder(nn.Module):
     """`hidden = decoder(tokens)`, after the final norm; `logits = decoder.head(hidden)`."""
 
     rotations: Tensor
+    turn: Tensor
 
     def __init__(self, config: DecoderConfig, vocab_size: int, max_length: int) -> None:
         super().__init__()
@@ -197,6 +199,7 @@ class Decoder(nn.Module):
         angle = torch.outer(torch.arange(max_length, dtype=torch.float32), frequency)
         angle = torch.cat([angle, angle], dim=-1)  # (max_length, D/H)
         self.register_buffer("rotations", torch.stack([angle.cos(), angle.sin()]), persistent=False)
+        self.register_buffer("turn", kernels.quarter_turn(d), persistent=False)
         initialise(self)
         if config.zero_init_residual:
             for block in self.blocks:
@@ -211,22 +214,20 @@ class Decoder(nn.Module):
             raise ValueError(
                 f"{past + length} positions asked of a decoder built for {self.max_length}"
             )
-        slots = None
-        if position is None:
-            position = torch.arange(past, past + length, device=device)[None]  # (1, T)
-        elif document is None:  # a RaggedCache's
-            slots = torch.arange(int(position.max()) + 1, device=device)
-        cos, sin = self.rotations[:, position][:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
+        new = slice(past, past + length)
+        rotations = self.rotations[:, None, new] if position is None else self.rotations[:, position]
+        cos, sin = rotations[:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
         mask = None
         if document is not None:
             same = document[:, :, None] == document[:, None, :]  # (B, T, T)
             mask = (same & causal_mask(length, device)).unsqueeze(1)
-        elif slots is not None:
+        elif position is not None:  # a RaggedCache's
+            slots = torch.arange(int(position.max()) + 1, device=device)
             mask = (slots <= position[:, :, None]).unsqueeze(1)  # (B, 1, T, slots)
         elif past and length > 1:
             keys = torch.arange(past + length, device=device)
             mask = (keys[None, :] <= keys[past:, None])[None, None]  # (1, 1, T, keys)
-        return Attended(cos, sin, mask)
+        return Attended(cos, sin, self.turn, mask)
 
     def trunk(
         self,

@@ -83,10 +83,9 @@ def check_share(owner: object, name: str) -> None:
     check_field(owner, name, is_number(value) and 0 < value < 1, "a share above 0 and below 1")
 
 
-def check_heldout(owner: object) -> None:
+def check_heldout(owner: Any) -> None:
     """The field `heldout`, the share of validation and again of test, must leave all three some."""
-    value = getattr(owner, "heldout", None)
-    valid = is_number(value) and LEAST_HELDOUT <= value < 0.5
+    valid = is_number(owner.heldout) and LEAST_HELDOUT <= owner.heldout < 0.5
     check_field(owner, "heldout", valid, f"a share from {LEAST_HELDOUT} to below 0.5")
 
 

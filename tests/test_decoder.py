@@ -162,7 +162,7 @@ def test_hand_written_gradients(name: str) -> None:
             lambda: F.rms_norm(x, (8,), weight, 1e-5),
         ),
         "rotated": (
-            lambda: torch.stack(kernels.rotated(x, cos, sin), 2),
+            lambda: torch.stack(kernels.rotated(x, cos, sin, kernels.quarter_turn(8)), 2),
             lambda: plainly_rotated(x),
         ),
         "swiglu": (
@@ -172,6 +172,8 @@ def test_hand_written_gradients(name: str) -> None:
     }
     ours, reference = (f() for f in pairs[name])
     torch.testing.assert_close(ours, reference)
+    with torch.no_grad():  # goes another way
+        assert torch.equal(pairs[name][0](), ours)
     upstream = torch.randn_like(ours)
     inputs = [x, weight] if name == "rms_norm" else [x]
     got = torch.autograd.grad((ours * upstream).sum(), inputs)

@@ -214,9 +214,8 @@ class Decoder(nn.Module):
             raise ValueError(
                 f"{past + length} positions asked of a decoder built for {self.max_length}"
             )
-        new = slice(past, past + length)
-        rotations = self.rotations[:, None, new] if position is None else self.rotations[:, position]
-        cos, sin = rotations[:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
+        at = (None, slice(past, past + length)) if position is None else (position,)
+        cos, sin = self.rotations[:, *at][:, :, :, None, None]  # each (B or 1, T, 1, 1, D/H)
         mask = None
         if document is not None:
             same = document[:, :, None] == document[:, None, :]  # (B, T, T)

@@ -136,7 +136,10 @@ def test_table_3_has_ours_beside_the_papers() -> None:
     where |= {"task_parameters": {}, "low": 0.1, "high": 9.0}
     accepted = where | {"probe": "speculation", "metric": "accepted"}
     speedup = where | {"probe": "speculation_speed", "metric": "speedup"}
+    rounds = where | {"probe": "speculation", "condition": "draft=5,kind=code"}
     records = [
+        record(**rounds, metric="tau", value=2.4),
+        record(**rounds, metric="bound", value=5.9, higher_is_better=None),
         record(**accepted, value=2.5, condition="draft=5,kind=prose"),
         record(**accepted, value=1.5, condition="draft=2,kind=prose"),  # in no column
         record(**speedup, value=1.75, condition="draft=5,batch=1,kind=code"),
@@ -148,6 +151,7 @@ def test_table_3_has_ours_beside_the_papers() -> None:
     assert ours["Accepted, prose"].value == 2.5
     assert ours["Speed-up, code"].value == 1.75
     assert ours["Accepted, math"].value is None
+    assert (ours["Tau, code"].value, ours["Tau at most, code"].value) == (2.4, 5.9)
     paper = dict(zip(headings, rows["NextLat (d=1)", "paper"].cells, strict=True))
     assert (paper["Accepted, prose"].value, paper["Speed-up, math"].value) == (3.52, 2.30)
     assert "1.88" in text_of(made.terminal())  # JTP, d = 2

@@ -267,7 +267,7 @@ def test_latex_is_well_formed() -> None:
     assert r"max\_nodes" in table("taxi", MADE_UP).latex()
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [40, 80, 100, 140])
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1", "TERM": "dumb"}])
 def test_terminal_fits(environment: dict[str, str], width: int) -> None:
     gpt = {"objective": "gpt", "objective_parameters": {}}

@@ -338,9 +338,12 @@ def test_every_renderer_shows_every_column(name: str) -> None:
     assert made.summary() in made.markdown()
     assert "seed 0" not in made.summary()
     assert not made.summary().startswith("## ")
-    for width in (80, 100):
+    rows = [row for block in made.blocks(seeds=False).values() for row in block]
+    numbers = {word for row in rows for lines in made.lines(row) for word in lines[0].split()}
+    for width in (40, 80, 100):
         text = text_of(made.terminal(width), width)
         assert max(map(len, text.splitlines())) <= width
+        assert numbers <= set(text.split())  # none is broken in two
 
 
 def test_a_reach_is_no_longer_than_the_words() -> None:

@@ -325,12 +325,16 @@ LAYOUTS = {
             *(drafts(domain, "speedup", "Speed-up", batch=1) for domain in DOMAINS),
             *(drafts(d, "speedup", "16 at a time", batch=16) for d in ("prose", "code")),
             *(drafts(domain, "accepted", "Accepted") for domain in DOMAINS),
+            *(drafts(d, "tau", "Tau") for d in ("prose", "code")),
+            *(drafts(d, "bound", "Tau at most") for d in ("prose", "code")),
         ),
         settings={},
         notes=(
             "Drafts of at most five tokens, verified greedily; MTP and JTP draft no more than "
             "their horizon d",
-            "Accepted: tokens a round, without the one that is always accepted",
+            "Accepted: tokens a round, without the one that is always accepted; tau: with it "
+            "(EAGLE's count); at most: if all that was drafted passed, and one; less than six "
+            "where a text ends or drafts end at the horizon",
             "Speed-up: over our own greedy decoding, which keeps its keys and values too; by the "
             "clock of one machine, one text at a time, where a pass costs much the same for one "
             "token as for six; 16 at a time: of as many texts, where each draft costs arithmetic",

@@ -2,19 +2,17 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.tables import BREAK, LATEX, LATEX_TABLE, MARKDOWN, rich_table
+from nextlat_bench.report.tables import BREAK, LATEX, LATEX_TABLE, MARKDOWN
+from nextlat_bench.report.terminal import fitting, rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["Grid", "Sheet"]
-
-LEFT, CELL = 24, 8  # characters that a terminal needs for a name, and for a number
 
 
 @dataclass(frozen=True)
@@ -81,26 +79,17 @@ class Sheet:
         for grid in self.grids:
             if grid.detail:
                 continue
-            for head, *rows in _pieces(grid, width):
-                heads = [text.replace(" ", "\n") for text in head] if grid.numbers else head
-                left, right = (heads[:1], heads[1:]) if grid.numbers else (heads, [])
+            heads = [text.replace(" ", "\n") for text in grid.head] if grid.numbers else grid.head
+            cells = [line[1:] for line in (heads, *grid.rows)]
+            names = [row[0] for row in grid.rows]
+            for cut in fitting(cells, width, names) if grid.numbers else [slice(0)]:
+                left, right = (heads[:1], heads[1:][cut]) if grid.numbers else (heads, [])
                 out = rich_table(grid.heading, left, right)
-                for row in rows:
-                    out.add_row(*map(Text, row), end_section=not grid.numbers)
+                for row in grid.rows:
+                    shown = (row[0], *row[1:][cut]) if grid.numbers else row
+                    out.add_row(*map(Text, shown), end_section=not grid.numbers)
                 parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
-
-
-def _pieces(grid: Grid, width: int) -> list[list[tuple[str, ...]]]:
-    """The lines of a grid with its head; of one too wide for a terminal, some columns at a time."""
-    lines = [grid.head, *grid.rows]
-    if not grid.numbers:
-        return [lines]
-    most = max(1, (width - LEFT) // CELL)
-    columns = len(grid.head) - 1
-    each = math.ceil(columns / math.ceil(columns / most))
-    cuts = range(1, columns + 1, each)
-    return [[(line[0], *line[cut : cut + each]) for line in lines] for cut in cuts]
 
 
 def _markdown(grid: Grid) -> str:

@@ -28,10 +28,10 @@ from nextlat_bench.report.records import (
     variants_of,
 )
 from nextlat_bench.report.statistics import Estimate
+from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table as RichTable
 
 __all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "names", "table"]
 
@@ -310,37 +310,24 @@ class Table:
         }
 
     def terminal(self, width: int = 100) -> "RenderableType":
-        """For rich: the interval under each value, the paper's row dim. Fits in 80 columns."""
+        """For rich: the interval under each value, the paper's row dim; a table that is too wide
+        in parts, some columns at a time."""
         from rich.console import Group
         from rich.text import Text
 
         parts: list[RenderableType] = [Text(self.title, "bold")]
+        headings = [c.heading.replace("-", "-\n").replace(" ", "\n") for c in self.columns]
         for block, rows in self.blocks(seeds=False).items():
-            headings = [c.heading.replace("-", "-\n").replace(" ", "\n") for c in self.columns]
-            out = rich_table(block, ["Model"], headings)
-            for row in rows:
-                paper = row.source == "paper"
-                seeds = f"\n{row.num_seeds} seed{'s' * (row.num_seeds > 1)}" * bool(row.num_seeds)
-                texts = [Text("  paper", "dim") if paper else Text(row.label).append(seeds, "dim")]
-                for value, *interval in self.lines(row):
-                    texts.append(Text(value, "dim" if paper else "bold"))
-                    for text in interval:  # [1, 2] is written 1–2, or below each other
-                        between = ", " if DASH in text else DASH + "\n" * (width < 100)
-                        texts[-1].append("\n" + text[1:-1].replace(", ", between), "not bold dim")
-                out.add_row(*texts, end_section=paper)
-            parts.append(out)
+            cells = [[below(lines, width) for lines in self.lines(row)] for row in rows]
+            for cut in fitting([headings, *cells], width, [row.label for row in rows]):
+                out = rich_table(block, ["Model"], headings[cut])
+                for row, texts in zip(rows, cells, strict=True):
+                    paper = row.source == "paper"
+                    seeds = f"\n{row.num_seeds} seed" + "s" * (row.num_seeds > 1)
+                    name = Text("  paper", "dim") if paper else Text(row.label)
+                    if row.num_seeds:
+                        name.append(seeds, "dim")
+                    values = (valued(text, "dim" if paper else "bold") for text in texts[cut])
+                    out.add_row(name, *values, end_section=paper)
+                parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
-
-
-def rich_table(title: str, left: Iterable[str], right: Iterable[str]) -> "RichTable":
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    out = RichTable(*left, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
-    out.title = Text(title)  # a name may hold rich's markup
-    for heading in right:
-        out.add_column(heading, justify="right")
-    for column in out.columns:
-        column.overflow = "fold"  # where space is short nothing is cut
-    return out

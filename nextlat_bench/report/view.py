@@ -15,7 +15,7 @@ from nextlat_bench.report.records import (
     told_apart,
     what,
 )
-from nextlat_bench.report.tables import rich_table
+from nextlat_bench.report.terminal import rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

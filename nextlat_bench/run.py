@@ -27,7 +27,7 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 SCHEMA = 1
 MOST_LAYERS = 1_000
 WIDEST = 100_000
-HIGHEST_RATE = 1_000.0
+HIGHEST_RATE = 1e30  # what is beyond no float32 holds
 LATER_FIELDS = {"decay_power": 1.0}  # of Training, with their defaults
 
 
@@ -80,8 +80,10 @@ class Training:
         check_count(self, "micro_batches", most=self.examples)
         check_count(self, "warmup_steps", 0)
         check_count(self, "row_length", 2, LONGEST, optional=True)
-        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "decay_power"):
+        for name in ("learning_rate", "muon_learning_rate"):
             check_number(self, name, most=HIGHEST_RATE)
+        for name in ("weight_decay", "decay_power"):
+            check_number(self, name, most=1_000)
         for name in ("decay_fraction", "final_fraction"):
             check_number(self, name, most=1)
         valid = self.clip is None or (is_number(self.clip) and self.clip > 0)

@@ -206,7 +206,7 @@ def test_brackets_are_no_markup(tmp_path: Path) -> None:
     steps = ["--set", "training.steps=2", "--set", "training.examples=4"]
     done = call("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
     assert done.returncode == 0, done.stderr
-    assert str(out) in "".join(done.stdout.split("\n"))
+    assert "".join(str(out).split()) in "".join(done.stdout.split())  # however it is broken
     [folder] = out.glob("path_star-nextlat-*")
     assert call("show", str(folder)).returncode == 0
 
@@ -266,7 +266,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 def test_plan() -> None:
     done = call("plan", "path_star", "--scale", "laptop", "--gpu", "h100")
     assert done.returncode == 0, done.stderr
-    for word in ("parameters", "FLOPs", "3,000", "as measured", "layers 6", "989 TFLOP/s"):
+    for word in ("parameters", "FLOPs", "1,200", "as measured", "layers 6", "989 TFLOP/s"):
         assert word in done.stdout
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
-WIDE = 12  # columns; a table of more is turned on its side
+WIDE = 16  # columns; a table of more is turned on its side
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 

@@ -111,7 +111,7 @@ class _NoTape:
 
 
 def _applied(piece: Any, *arguments: Any) -> Any:
-    """A piece's result; without autograd's own cost, a third of a short step's, where it is off."""
+    """A piece's result; without autograd's own cost, a sixth of a short step's, where it is off."""
     if torch.is_grad_enabled():
         return piece.apply(*arguments)
     return piece.forward(_NoTape(), *arguments)

@@ -21,7 +21,8 @@ from nextlat_bench.tasks._core import (
     check_range,
 )
 
-__all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "split_by_hash", "splitmix64"]
+__all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "salted", "split_by_hash"]
+__all__ += ["splitmix64"]
 
 BLOCK = 1024  # examples drawn together
 MAX_CANDIDATES = 8192  # drawn at once; bounds the memory of a rare split
@@ -40,16 +41,20 @@ def splitmix64(x: Hashes) -> Hashes:
 def row_hash(rows: IntArray) -> Hashes:
     """(..., L) integers -> (...): a hash of each row, in its order."""
     digest = np.zeros(rows.shape[:-1], np.uint64)
-    for column in np.moveaxis(rows.astype(np.uint64), -1, 0):
+    for column in np.moveaxis(rows.astype(np.uint64, copy=False), -1, 0):
         digest = splitmix64(digest ^ column)
     return digest
+
+
+def salted(content: Hashes, seed: int) -> Hashes:
+    """(n,) hashes -> (n,): others for each seed."""
+    return splitmix64(content ^ splitmix64(np.array([seed], np.uint64)))
 
 
 def split_by_hash(content: Hashes, seed: int, heldout: float) -> IntArray:
     """(n,) hashes -> (n,): the index in SPLITS of each, a share `heldout` in validation and again
     in test. Equal content is in one split, whatever the size of the corpus."""
-    salt = splitmix64(np.array([seed], np.uint64))
-    uniform = (splitmix64(content ^ salt) >> np.uint64(11)) * 2.0**-53
+    uniform = (salted(content, seed) >> np.uint64(11)) * 2.0**-53
     held = (uniform < heldout).astype(np.int8) + (uniform < 2 * heldout)
     train, validation, test = (SPLITS.index(split) for split in ("train", "validation", "test"))
     return np.array([train, validation, test])[held]

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from nextlat_bench.files import read_bytes
 from nextlat_bench.tasks._core import SPLITS, IntArray
-from nextlat_bench.tasks._draws import splitmix64
+from nextlat_bench.tasks._draws import row_hash, salted
 
 __all__ = [
     "HUGGING_FACE",
@@ -112,8 +113,7 @@ def split_units(units: Sequence[Unit], seed: int, heldout: float) -> IntArray:
     size /= size.sum(0)
     held = {SPLITS.index(split): np.zeros(len(domains)) for split in ("validation", "test")}
     of_group = np.full(len(size), SPLITS.index("train"))
-    salt = splitmix64(np.array([seed], np.uint64))
-    for g in np.argsort(splitmix64(key ^ salt)).tolist():
+    for g in np.argsort(salted(key, seed)).tolist():
         for split, filled in held.items():
             fits = (size[g] <= heldout) & (filled + size[g] / 2 <= heldout)
             if (fits | (size[g] == 0)).all():
@@ -132,11 +132,9 @@ def groups_of_passages(units: Sequence[Unit]) -> IntArray:
     for number, unit in enumerate(units):
         for _, text in unit.documents:
             words = np.fromiter(map(hash, text.split()), np.int64).astype(np.uint64)
-            rolled = np.zeros(max(0, len(words) - PASSAGE + 1), np.uint64)
-            for place in range(PASSAGE):
-                rolled = splitmix64(rolled ^ words[place : place + len(rolled)])
-            passages.append(rolled)
-            owners.append(np.full(len(rolled), number))
+            if len(words) >= PASSAGE:
+                passages.append(row_hash(sliding_window_view(words, PASSAGE)))
+                owners.append(np.full(len(passages[-1]), number))
     passage, owner = np.concatenate(passages), np.concatenate(owners)
     order = np.argsort(passage, kind="stable")
     passage, owner = passage[order], owner[order]

@@ -49,6 +49,8 @@ BEYOND = {  # right by their type
     "heldout": [0, 1e-300, 0.5],
     "learning_rate": [1e300],
     "muon_learning_rate": [1e300],
+    "weight_decay": [1e300],
+    "decay_power": [1e300],
 }
 
 

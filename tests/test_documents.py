@@ -73,7 +73,7 @@ def test_the_rendered_page_is_that_of_the_committed_records() -> None:
     again = page(committed())
     assert without_pictures(rendered) == without_pictures(again)
     assert len(rendered) == pytest.approx(len(again), rel=0.05)
-    assert len(rendered) < 5_000_000  # pictures of every figure are in it
+    assert len(rendered) < 3_000_000
 
 
 @pytest.mark.parametrize("name", FIGURES)

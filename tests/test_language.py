@@ -133,6 +133,21 @@ def test_prompts_are_completed_by_their_documents():
     assert not task.check(right, right).any()  # longer than a row
 
 
+def test_no_heldout_prose_stands_in_training_code():
+    """A module's docstring is of the split of its source file; what modules copy is left."""
+    task = Language(max_bytes=2_000_000, vocab_size=512, length=64, heldout=0.2)
+    units = load_units(task.source, task.max_bytes)
+    of = split_units(units, 0, 0.2)
+    train = (unit for unit, s in zip(units, of, strict=True) if SPLITS[s] == "train")
+    known = "\n".join(text for unit in train for _, text in unit.documents)
+    for split in HELD:
+        rows = whole(task, split)
+        prose = (task.kinds(rows.tokens) == "prose") & (rows.position[:, -1] == 63)
+        assert prose.sum() > 50
+        parts = (task.text(t[t < task.first_mark]) for t in rows.targets[prose])
+        assert np.mean([part in known for part in parts]) < 0.05
+
+
 def test_the_python_text_is_source_and_documentation():
     texts = {"code": [], "prose": []}
     for unit in load_units(PYTHON):

@@ -97,10 +97,10 @@ def test_domains_are_apart():
     batch = whole(task, "test")
     prose = task.kinds(batch.tokens) == "prose"
     seen = batch.targets[prose]
-    counts = np.bincount(seen[seen >= 0], minlength=task.vocab_size) + 1e-3
+    counts = np.bincount(seen[seen >= 0], minlength=task.vocab_size) + 1e-6
     found = measured(Fixed(np.log(counts / counts.sum())), task)
     values = {d: found["bits_per_byte", f"domain={d}"].value for d in ("code", "prose")}
-    assert values["prose"] < values["code"] / 1.1
+    assert values["prose"] < values["code"] / 1.2
     tokens = [found["tokens", f"domain={d}"].value for d in ("code", "prose")]
     assert tokens == [(batch.targets[~prose] >= 0).sum(), (seen >= 0).sum()]
 

@@ -67,7 +67,7 @@ def run(
         chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)
     screen = console()
-    screen.print(f"{chosen.id}  in {folder.path}", highlight=False)
+    screen.print(f"{chosen.id}  in {folder.path}", highlight=False, soft_wrap=True)
     with progress_bars(screen) as advance:
         records, reference = finish(
             folder,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
-WIDE = 16  # columns; a table of more is turned on its side
+WIDE = 12  # columns; a figure's numbers in more are turned on their side
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -134,14 +134,14 @@ def _section(
 
 
 def _grids(shown: Table, *, seeds: bool, where: str = "") -> list[Grid]:
-    """A grid for each block; one of many columns has a row for each of them."""
+    """A grid for each block; of a figure, told by `where`, many columns have a row each."""
     grids = []
     for block, rows in shown.blocks(seeds=seeds).items():
         caption = f"{block}{', every seed' * seeds}{where}"
         cells = [[_cell(*pair) for pair in zip(shown.columns, r.cells, strict=True)] for r in rows]
         columns = [column.heading for column in shown.columns]
         who = [row.heads[0] for row in rows]
-        if len(columns) > WIDE:
+        if where and len(columns) > WIDE:
             turned = zip(*cells, strict=True)
             lines = [
                 (head, "measured", list(line)) for head, line in zip(columns, turned, strict=True)

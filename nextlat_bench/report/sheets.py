@@ -79,15 +79,17 @@ class Sheet:
         for grid in self.grids:
             if grid.detail:
                 continue
-            heads = [text.replace(" ", "\n") for text in grid.head] if grid.numbers else grid.head
-            cells = [line[1:] for line in (heads, *grid.rows)]
-            names = [row[0] for row in grid.rows]
-            for cut in fitting(cells, width, names) if grid.numbers else [slice(0)]:
-                left, right = (heads[:1], heads[1:][cut]) if grid.numbers else (heads, [])
-                out = rich_table(grid.heading, left, right)
-                for row in grid.rows:
-                    shown = (row[0], *row[1:][cut]) if grid.numbers else row
-                    out.add_row(*map(Text, shown), end_section=not grid.numbers)
+            heads, cuts = list(grid.head), [slice(None)]
+            if grid.numbers:
+                heads = [text.replace(" ", "\n") for text in heads]
+                cells = [line[1:] for line in (heads, *grid.rows)]
+                cuts = fitting(cells, width, [row[0] for row in grid.rows])
+            for cut in cuts:
+                first, *others = heads[:1] + heads[1:][cut]
+                sides = ([first], others) if grid.numbers else ([first, *others], [])
+                out = rich_table(grid.heading, *sides)
+                for name, *texts in grid.rows:
+                    out.add_row(*map(Text, (name, *texts[cut])), end_section=not grid.numbers)
                 parts.append(out)
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
 

@@ -322,11 +322,9 @@ class Table:
             for cut in fitting([headings, *cells], width, [row.label for row in rows]):
                 out = rich_table(block, ["Model"], headings[cut])
                 for row, texts in zip(rows, cells, strict=True):
-                    paper = row.source == "paper"
-                    seeds = f"\n{row.num_seeds} seed" + "s" * (row.num_seeds > 1)
+                    paper, n = row.source == "paper", row.num_seeds
                     name = Text("  paper", "dim") if paper else Text(row.label)
-                    if row.num_seeds:
-                        name.append(seeds, "dim")
+                    name.append(f"\n{n} seed{'s' * (n > 1)}" * bool(n), "dim")
                     values = (valued(text, "dim" if paper else "bold") for text in texts[cut])
                     out.add_row(name, *values, end_section=paper)
                 parts.append(out)

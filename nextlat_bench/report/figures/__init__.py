@@ -80,7 +80,7 @@ def png(drawn: "Figure") -> bytes:
     with style():
         drawn.savefig(whole, format="png", dpi=150)
     with Image.open(whole) as picture:
-        few = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+        few = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
     few.save(out, format="png", optimize=True)
     return out.getvalue()
 

@@ -105,7 +105,7 @@ class MultiToken(Objective):
 
 def scored_loss(decoder: Decoder, hidden: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
     """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V)."""
-    logits = decoder.head(hidden.flatten(0, 1)[batch.scored]).float()
+    logits = decoder.head(hidden.flatten(0, 1).index_select(0, batch.scored)).float()
     return F.cross_entropy(logits, batch.scored_targets), logits
 
 
@@ -120,4 +120,5 @@ def ahead_loss(
     keep = target >= 0
     if not bool(keep.any()):
         return h.new_zeros((), dtype=torch.float32)
-    return F.cross_entropy(decoder.head(h[source[keep]]).float(), target[keep])
+    states = h.index_select(0, source[keep])
+    return F.cross_entropy(decoder.head(states).float(), target[keep])

@@ -109,7 +109,7 @@ class BST(Objective):
         mirror, last = mirrored(batch)
         tokens = batch.tokens.flatten()[mirror].view_as(batch.tokens)
         backward = beliefs.encode(decoder.embedding(tokens), attended)
-        f, b = hidden.flatten(0, 1), backward.flatten(0, 1)[mirror]
+        f, b = hidden.flatten(0, 1), backward.flatten(0, 1).index_select(0, mirror)
 
         t, j = pairs(batch.scored, last, self.most_pairs, stream_of(batch))
         p, q = beliefs(f, b, t, j)

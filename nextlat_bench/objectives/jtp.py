@@ -74,7 +74,7 @@ class JTP(MultiToken):
         offsets = torch.arange(self.horizon + 1, device=h.device)
         source = (batch.document.flatten() >= 0).nonzero()  # (S, 1)
         plan = tokens[(source + offsets).clamp(max=len(tokens) - 1)]  # (S, d + 1)
-        outputs = extra(decoder.embedding(plan), h[source.squeeze(1)])  # (S, d + 1, D)
+        outputs = extra(decoder.embedding(plan), h.index_select(0, source.squeeze(1)))
         row = torch.full_like(tokens, -1)
         row[source.squeeze(1)] = torch.arange(len(source), device=h.device)
         losses = [

@@ -327,3 +327,9 @@ def test_variants_are_told_apart_in_few_words_and_in_full_below() -> None:
     assert not any(note.startswith("NextLat (d=2): ") for note in made.notes)
     three = [{"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 2, "c": 1}, {"a": 2, "b": 1, "c": 1}]
     assert told_apart(three, {}, briefly=True) == ["a=1, b=1", "a=1, b=2", "a=2, b=1"]
+
+
+def test_of_a_file_the_heading_names_no_folder() -> None:
+    sources = ["/home/me/manhattan.graphml", "../manhattan.osm", "hf:someone/text", "heliopolis"]
+    expected = ["manhattan.graphml", "manhattan.osm", "hf:someone/text", "heliopolis"]
+    assert told_apart([{"source": source} for source in sources], {"source": "{}"}) == expected

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -266,6 +266,12 @@ def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
     ]
 
 
+def brief(value: Any) -> Any:
+    """Of a file's path its name, since a folder says nothing of what was measured."""
+    is_path = isinstance(value, str) and value.startswith(("/", "./", "../"))
+    return PurePath(value).name if is_path else value
+
+
 def told_apart(
     facts: Sequence[Facts], always: Mapping[str, str], briefly: bool = False
 ) -> list[str]:
@@ -274,7 +280,7 @@ def told_apart(
     as few of these as tell them apart, an objective's own parameters first."""
     named = {key: how for key, how in always.items() if how}
     base = [
-        [how.format(f[key], **f) for key, how in named.items() if f.get(key) is not None]
+        [how.format(brief(f[key]), **f) for key, how in named.items() if f.get(key) is not None]
         for f in facts
     ]
     texts = []

@@ -35,11 +35,11 @@ class Muon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        gradients: dict[nn.Parameter, Tensor] = {}
+        gradients: dict[Tensor, Tensor] = {}
         for whole, parts in self.split:
             if whole.grad is not None:
                 gradients |= zip(parts, whole.grad.chunk(len(parts)), strict=True)
-        shapes: dict[torch.Size, list[nn.Parameter]] = {}
+        shapes: dict[torch.Size, list[Tensor]] = {}
         for part in gradients:
             shapes.setdefault(part.shape, []).append(part)
             if not self.state[part]:

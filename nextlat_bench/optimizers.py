@@ -1,7 +1,7 @@
 """Which optimizer takes which parameter: PyTorch's own, but for Muon's arithmetic."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ PARTS = {"qkv": 3, "gate_up": 2}  # of layers that compute several things in one
 
 class Muon(torch.optim.Muon):
     """PyTorch's Muon (Jordan et al. 2024), its Newton-Schulz iterations batched over matrices of
-    one shape: a third to a half of its time on a CPU, a small part of its launches on a GPU.
+    one shape: on a CPU 60 to 75% of its time, on a GPU fewer launches.
 
     Of a fused matrix each of its `parts` is a matrix by itself: queries, keys and values; gate and
     up. Orthogonalised together, the part with the largest gradient takes most of the step, and
@@ -33,7 +33,7 @@ class Muon(torch.optim.Muon):
         super().__init__([part for _, parts in self.split for part in parts], **options)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         (group,) = self.param_groups
         gradients: dict[Tensor, Tensor] = {}
         for whole, parts in self.split:

@@ -226,31 +226,39 @@ def test_muon_takes_the_matrices_inside_blocks() -> None:
     assert len(make_optimizers(adamw_only, model)) == 1
 
 
-def test_split_muon_is_muon_on_matrices_of_their_own() -> None:
-    """One step with fused layers equals a step of a model whose parts are layers."""
-    run = tiny("training.optimizer=split_muon", "decoder.zero_init_residual=false")
-    model, batches = build(run), micro_batches_of(run, 0, "cpu")
+@pytest.mark.parametrize(
+    ("optimizer", "parts"), [("muon", {}), ("split_muon", {"qkv": 3, "gate_up": 2})]
+)
+def test_muon_is_pytorchs_on_matrices_of_their_own(optimizer: str, parts: dict[str, int]) -> None:
+    """Three steps, momentum and all, equal those of a model whose parts are layers."""
+    run = tiny(f"training.optimizer={optimizer}", "decoder.zero_init_residual=false")
+    model = build(run)
+    alone = {
+        name: [torch.nn.Parameter(p.detach().clone()) for p in parameter.chunk(count)]
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and not name.startswith(("decoder.embedding", "decoder.head"))
+        for count in [parts.get(name.split(".")[-2], 1)]
+    }
+    assert any("qkv" in name for name in alone)
+    theirs = torch.optim.Muon(
+        [part for split in alone.values() for part in split],
+        lr=run.training.muon_learning_rate,
+        weight_decay=run.training.weight_decay,
+    )
+    ours, named = make_optimizers(run.training, model), dict(model.named_parameters())
     with Workers(1, 1, "cpu", "fp32") as workers:
-        workers.gradients(run.objective, model, batches)
-        parts = {"qkv": 3, "gate_up": 2}
-        alone, expected = {}, {}
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 2 and not name.startswith(("decoder.embedding", "decoder.head")):
-                count = parts.get(name.split(".")[-2], 1)
-                alone[name] = [torch.nn.Parameter(p.clone()) for p in parameter.chunk(count)]
-                for part, gradient in zip(alone[name], parameter.grad.chunk(count), strict=True):
-                    part.grad = gradient.clone()
-        torch.optim.Muon(
-            [part for parts in alone.values() for part in parts],
-            lr=run.training.muon_learning_rate,
-            weight_decay=run.training.weight_decay,
-        ).step()
-        expected = {name: torch.cat(list(parts)) for name, parts in alone.items()}
-        workers.update(make_optimizers(run.training, model), 1.0)
-    ours = dict(model.named_parameters())
-    assert any("qkv" in name for name in expected)
-    for name, value in expected.items():
-        torch.testing.assert_close(ours[name].detach(), value.detach())
+        for step in range(3):
+            workers.gradients(run.objective, model, micro_batches_of(run, step, "cpu"))
+            for name, split in alone.items():
+                gradient = named[name].grad
+                assert gradient is not None
+                for part, its in zip(split, gradient.chunk(len(split)), strict=True):
+                    part.grad = its.clone()
+            theirs.step()
+            workers.update(ours, 1.0)
+            for name, split in alone.items():
+                whole = torch.cat([part.detach() for part in split])
+                torch.testing.assert_close(named[name].detach(), whole)
 
 
 def test_build_is_a_function_of_the_seed() -> None:

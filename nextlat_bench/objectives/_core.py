@@ -103,6 +103,8 @@ class MultiToken(Objective):
         return Losses(next_token + self.weight * beyond, parts, hidden.detach())
 
 
+# Objectives take rows that need a gradient by index_select: indexing's takes two to five times as
+# long on a CPU.
 def scored_loss(decoder: Decoder, hidden: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
     """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V)."""
     logits = decoder.head(hidden.flatten(0, 1).index_select(0, batch.scored)).float()

@@ -34,7 +34,6 @@ __all__ = ["LatentDynamics", "NextLat"]
 Reader = Callable[[Tensor, Tensor], Tensor]
 
 
-# Rows are taken by index_select throughout: indexing's gradient takes two to five times as long.
 class TokenTable(NamedTuple):
     """What the latent dynamics need of P tokens, and their first layer's part for a state."""
 

@@ -113,10 +113,9 @@ class Layout:
 
     def shown(self, records: Iterable[Record]) -> list[str]:
         """The paper's objectives, and what else was trained and has a value in some column."""
-        valued = [r for r in records if r.value is not None]
+        valued = [r for r in records if r.objective not in self.rows and r.value is not None]
         trained = [r for r in valued if r.step > 0 or "model" in r.objective_parameters]
         others = {r.objective for r in trained if any(c.shows(r) for c in self.columns)}
-        others -= set(self.rows)
         return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 
     def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:

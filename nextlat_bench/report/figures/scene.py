@@ -6,6 +6,7 @@ table has them all.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from nextlat_bench.report.exhibits import Exhibits
@@ -34,7 +35,7 @@ class Scene:
         rows = [row for block in self.blocks for row in block.rows if row.source == "measured"]
         return any(has_value(row) for row in rows if row.objective != "oracle")
 
-    @property
+    @cached_property
     def objectives(self) -> list[str]:
         """Those with a number, in the table's order; the true world model is not drawn."""
         rows = [row for block in self.blocks for row in block.rows]

@@ -37,6 +37,12 @@ def group(device: str) -> Iterator[None]:
         yield
         return
     if device == "cuda":
+        processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if processes > gpus:
+            raise ValueError(
+                f"torchrun began {processes} processes on this machine, which has {gpus} GPU(s): "
+                f"begin {gpus} with --nproc-per-node, or add --device cpu"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:

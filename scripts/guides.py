@@ -131,11 +131,12 @@ def sweeps(text: str) -> list[dict[str, Any]]:
 
 def light(run: Run) -> Run:
     """The run on fewer data of the same shape, whose counts are the same: no fixed training set to
-    be drawn first, less text to learn a tokenizer from."""
+    be drawn first, less text to learn a tokenizer from; any rate is one to them."""
     lighter = {"num_train": "none", "max_bytes": "1000000"}
     known = run.task.parameters() if run.task.at_hand else {}
     return run.override(
         [f"task.{name}={value}" for name, value in lighter.items() if name in known]
+        + ["training.muon_learning_rate=1"]
     )
 
 

@@ -1,6 +1,12 @@
 """A small city, subjects whose answers are known, and what the probes of behaviour say of them."""
 
 import os
+
+# As the command line: no core spins waiting. And one thread to each of the processes that share
+# the machine in a test: two took twice the time of one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache as remember
@@ -14,8 +20,6 @@ from hand_maps import DIRECTIONS, MAP_SUBJECTS
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import Subject, known_subject
 from nextlat_bench.tasks.taxi import Taxi
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line: no core spins waiting
 
 SEED = 7  # of every measurement
 

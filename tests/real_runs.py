@@ -31,6 +31,7 @@ def call(arguments: list[str]) -> int:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["nextlat-bench", *arguments])
+            patch.setenv("OMP_NUM_THREADS", "1")  # whatever --threads makes of it ends here
             with pytest.raises(SystemExit) as stopped:
                 main()
     finally:

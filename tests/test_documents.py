@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from nextlat_bench.cli import app
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.figures import FIGURES, figure
 from nextlat_bench.report.page import page
-from nextlat_bench.report.records import committed
+from nextlat_bench.report.records import Record, committed
+from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.tables import Table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +37,16 @@ EXAMPLES = [
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_python_in_the_documents_runs(code: str) -> None:
     exec(compile(code, "example", "exec"), {})
+
+
+@cache
+def records() -> list[Record]:
+    return committed()
+
+
+@cache
+def table(name: str) -> Table | Sheet:
+    return made(name, records())
 
 
 def commands() -> list[str]:
@@ -60,7 +73,7 @@ def test_rendered_tables_are_those_of_the_committed_records(
     name: str, suffix: str, form: str
 ) -> None:
     rendered = (ROOT / "results" / "rendered" / f"{name}.{suffix}").read_text(encoding="utf-8")
-    assert rendered == getattr(made(name, committed()), form)()
+    assert rendered == getattr(table(name), form)()
 
 
 def without_pictures(page: str) -> str:
@@ -70,7 +83,7 @@ def without_pictures(page: str) -> str:
 
 def test_the_rendered_page_is_that_of_the_committed_records() -> None:
     rendered = (ROOT / "results" / "rendered" / "report.html").read_text(encoding="utf-8")
-    again = page(committed())
+    again = page(records())
     assert without_pictures(rendered) == without_pictures(again)
     assert len(rendered) == pytest.approx(len(again), rel=0.05)
     assert len(rendered) < 3_000_000
@@ -80,7 +93,7 @@ def test_the_rendered_page_is_that_of_the_committed_records() -> None:
 def test_every_figure_of_the_committed_records_is_rendered(name: str) -> None:
     """Their bytes depend on the versions of matplotlib and of the fonts."""
     rendered = ROOT / "results" / "rendered" / f"{name}.png"
-    assert rendered.exists() == (figure(name, committed()) is not None)
+    assert rendered.exists() == (figure(name, records()) is not None)
 
 
 def shown_tables() -> list[tuple[str, str]]:
@@ -97,4 +110,4 @@ def test_the_readme_shows_tables() -> None:
 @pytest.mark.parametrize(("name", "shown"), shown_tables(), ids=[n for n, _ in shown_tables()])
 def test_the_readmes_table_is_the_rendered_one(name: str, shown: str) -> None:
     """So that no number in the README is typed by hand."""
-    assert shown == made(name, committed()).summary()
+    assert shown == table(name).summary()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from nextlat_bench import parallel
 from nextlat_bench.run_dir import RunDir
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -166,6 +167,7 @@ def test_each_process_keeps_half_of_the_weights(tmp_path: Path) -> None:
 
 def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nextlat_bench", "run", "a5", "--scale", "smoke", "--shard"]
+    command += ["--device", "cpu"]  # one GPU would not do for two
     alone = call(command, "--out", str(tmp_path))
     assert alone.returncode == 2
     assert "start them with torchrun" in alone.stderr
@@ -176,6 +178,7 @@ def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     """Trained by both, probed, shown and finished by the first; refused with one line."""
     command = [*TORCHRUN, "-m", "nextlat_bench", "run", "a5", "--scale", "smoke"]
+    command += ["--device", "cpu"]
     settings = ["--set", "training.steps=6", "--out", str(tmp_path / "runs")]
     done = call(command, *settings)
     assert done.returncode == 0, done.stderr
@@ -187,3 +190,14 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     (path / "DONE").unlink()
     with RunDir(path).lock():
         assert "in use by another process" in refusal(call(command, *settings))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with (
+        pytest.raises(ValueError, match=r"2 processes .* has 1 GPU.* --device cpu"),
+        parallel.group("cuda"),
+    ):
+        pass

@@ -1,5 +1,6 @@
 """What the verbs share: the program, its options, and the run that they name."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,8 +61,24 @@ Split = Annotated[
     str,
     typer.Option(callback=known_split, help="Probed: test; validation while you choose settings."),
 ]
+
+
+def for_all_libraries(threads: int | None) -> int | None:
+    """Training counts its threads itself; probes' linear algebra asks the environment, once."""
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads
+
+
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="CPU threads; default: all cores.")
+    int | None,
+    typer.Option(
+        min=1,
+        max=1024,
+        is_eager=True,  # before another option loads numpy
+        callback=for_all_libraries,
+        help="CPU threads; default: all cores.",
+    ),
 ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nextlat_bench.registry import blamed
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -88,4 +90,11 @@ def told(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         advice = "; make room, and the same command goes on" if error.errno in FULL else ""
         return f"{error.filename}: {error.strerror}{advice}"
-    return str(error) if isinstance(error, ValueError | OSError) else None
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    if where := blamed(error):
+        return (
+            f"{where}: {type(error).__name__}: {error} "
+            "(NEXTLAT_BENCH_TRACEBACK=1 shows how it came there)"
+        )
+    return None

@@ -1,7 +1,7 @@
 """Examples of a task (NumPy) -> tensors of a training step (torch)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -100,6 +100,25 @@ def to_tensors(batch: Batch, packed: bool, device: torch.device | str = "cpu") -
     return TensorBatch(tokens, targets, document, position, scored, packed)
 
 
+def checked(batch: Batch, task: Task) -> Batch:
+    """The batch, or a ValueError if a task of somebody's own gave what cannot be trained on."""
+    who = f"{task.name}.sample"
+    if not isinstance(batch, Batch):
+        raise ValueError(f"{who} gave a {type(batch).__name__}: expected a Batch")
+    arrays = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1 or len(shapes["tokens"]) != 2:
+        raise ValueError(f"{who} gave arrays of shapes {shapes}: expected (n, L) of each")
+    for name, lowest in (("tokens", 0), ("targets", -1)):
+        array, highest = arrays[name], len(task.vocab) - 1
+        if array.size and not lowest <= array.min() <= array.max() <= highest:
+            raise ValueError(
+                f"{who} gave {name} from {array.min()} to {array.max()}: "
+                f"expected {lowest} to {highest}, by its vocabulary"
+            )
+    return batch
+
+
 def step_batches(
     task: Task,
     step: int,
@@ -109,7 +128,7 @@ def step_batches(
     device: torch.device | str = "cpu",
 ) -> list[TensorBatch]:
     """The micro-batches of a training step: a function of its arguments, so a resume is exact."""
-    batch = task.sample("train", step * examples, examples)
+    batch = checked(task.sample("train", step * examples, examples), task)
     packed = bool((batch.document > 0).any())  # rows of several documents stay as they are
     if row_length is not None and not packed:
         batch, packed = pack(batch, row_length), True

@@ -93,7 +93,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
-        self.formulas = FlopCounterMode(display=False).flop_registry  # type: ignore[no-untyped-call]
+        self.formulas = FlopCounterMode(display=False).flop_registry
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

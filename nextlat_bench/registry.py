@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, get_args
 
 from nextlat_bench.files import check_kinds, digest_of
@@ -22,6 +23,7 @@ from nextlat_bench.files import check_kinds, digest_of
 __all__ = [
     "KINDS",
     "Kind",
+    "blamed",
     "check_name",
     "check_safe",
     "entries",
@@ -39,6 +41,7 @@ __all__ = [
 Kind = Literal["tasks", "objectives", "probes", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DOTTED = re.compile(r"(\w+(?:\.\w+)*)(?:\s*:\s*(\w+(?:\.\w+)*))?")  # module, Class
+FOREIGN: set[str] = set()  # top-level packages of the plugins that were loaded from elsewhere
 SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*")  # run ids are folders
 
 
@@ -164,6 +167,7 @@ def _imported(value: str, who: str) -> Any:
         raise ValueError(
             f"{who} cannot be imported: {type(error).__name__}: {error}; mend or uninstall it"
         ) from error
+    FOREIGN.add(module.partition(".")[0])
     for part in path.split(".") if path else ():
         if not hasattr(found, part):
             classes = (value for value in vars(found).values() if inspect.isclass(value))
@@ -189,6 +193,16 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
         raise ValueError(f"{who}: give {', '.join(bare)} a default")
     if (name := check_safe(plugin, who)) in names(kind):
         raise ValueError(f"{who}: {name!r} is built in; use that, or choose another name")
+
+
+def blamed(error: Exception) -> str | None:
+    """Where in a plugin that did not come with the suite an error arose, if it did in one."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in FOREIGN:
+            code = frame.f_code
+            return f"{code.co_filename}, line {frame.f_lineno}, in {code.co_name}"
+    return None
 
 
 def summary(kind: Kind, name: str) -> str:

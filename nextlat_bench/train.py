@@ -224,7 +224,13 @@ class Workers:
         bf16 = self.precision == "bf16"
         # The cache of casts is shared by all threads, so it would tie their graphs together.
         with torch.autocast(self.device, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            return objective.loss(model.decoder, model.extra, batch)
+            losses = objective.loss(model.decoder, model.extra, batch)
+        who = f"{objective.name}.loss gave"  # in case it is somebody's own
+        if not isinstance(losses, Losses):
+            raise ValueError(f"{who} a {type(losses).__name__}: expected Losses")
+        if not losses.total.requires_grad:
+            raise ValueError(f"{who} a total that no weight changes: it cannot be minimised")
+        return losses
 
     def sharded_gradients(
         self, objective: Objective, model: Model, micro_batches: list[TensorBatch]

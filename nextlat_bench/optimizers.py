@@ -1,5 +1,6 @@
 """Which optimizer takes which parameter: PyTorch's own, but for Muon's arithmetic."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,20 @@ __all__ = ["Muon", "make_optimizers"]
 PARTS = {"qkv": 3, "gate_up": 2}  # of layers that compute several things in one product
 
 
-class Muon(torch.optim.Muon):
+class Ready(torch.optim.Optimizer):
+    """These methods import PyTorch's compiler, a second's work, before anything can be trained,
+    only to leave themselves out of what it compiles; none of them is ever compiled here."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class AdamW(Ready, torch.optim.AdamW):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Muon(Ready, torch.optim.Muon):
     """PyTorch's Muon (Jordan et al. 2024), its Newton-Schulz iterations batched over matrices of
     one shape: on a CPU 60 to 75% of its time, on a GPU fewer launches.
 
@@ -82,7 +96,7 @@ def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Op
         else:
             groups["decayed" if parameter.ndim >= 2 else "plain"].append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
+        AdamW(
             [
                 {"params": groups["decayed"], "weight_decay": training.weight_decay},
                 {"params": groups["plain"], "weight_decay": 0.0},

@@ -37,7 +37,8 @@ def group(device: str) -> Iterator[None]:
         yield
         return
     if device == "cuda":
-        processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        gpus = torch.cuda.device_count()
         if processes > gpus:
             raise ValueError(
                 f"torchrun began {processes} processes on this machine, which has {gpus} GPU(s): "

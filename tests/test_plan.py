@@ -12,7 +12,7 @@ from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, swiglu_width
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.objectives.gpt import GPT
-from nextlat_bench.plan import cost, duration, matrix_rate, plan_view, size, trial
+from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
 from nextlat_bench.presets import path_star, taxi
 from nextlat_bench.train import build, micro_batches_of
 
@@ -56,6 +56,15 @@ def test_arithmetic_without_weights_is_that_with_them(objective: str) -> None:
             for batch in micro_batches_of(run, last, "cpu"):
                 run.objective.loss(model.decoder, model.extra, batch).total.backward()
         assert cost(run)["flops_per_step"] == products.get_total_flops() > 1e6
+
+
+def test_products_inside_other_operations_are_counted() -> None:
+    """Outside autograd nothing takes them apart before they are seen."""
+    x, w = torch.empty(4, 8, device="meta"), torch.empty(16, 8, device="meta")
+    with Products() as products, torch.inference_mode():
+        torch.nn.functional.linear(x, w)
+        torch.einsum("ij,kj->ik", x, w)
+    assert products.flops == 2 * (2 * 4 * 8 * 16)
 
 
 def test_an_objective_that_reads_its_states_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,8 @@ def report(
     chosen = [registry.check_name("table", name, names()) for name in tables or names()]
     if out is not None:
         check_out(out, format)
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise ValueError(f"--figures {figures} is no folder: name one, new or not")
     if shipped and records is not None:
         raise ValueError(f"--records {records} and --committed: choose one of them")
     own = [] if shipped else [records or Path("runs")]

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nextlat_bench.registry import blamed
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -92,6 +90,8 @@ def told(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}{advice}"
     if isinstance(error, ValueError | OSError):
         return str(error)
+    from nextlat_bench.registry import blamed  # no command that goes well needs it
+
     if where := blamed(error):
         return (
             f"{where}: {type(error).__name__}: {error} "

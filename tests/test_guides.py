@@ -62,7 +62,6 @@ class Reader:
         pip = {"PIP_TARGET": self.site, "PIP_NO_DEPS": 1, "PIP_NO_INDEX": 1}
         pip |= {"PIP_NO_BUILD_ISOLATION": 0, "PIP_DISABLE_PIP_VERSION_CHECK": 1}
         own = {"HOME": home, "TERM": "dumb", "COLUMNS": 100, "NO_COLOR": 1, "PYTHONPATH": self.site}
-        own |= {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1}  # small matrices, a shared machine
         own |= {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
         self.environment = os.environ | {key: str(value) for key, value in (pip | own).items()}
 

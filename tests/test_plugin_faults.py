@@ -6,49 +6,40 @@ from pathlib import Path
 import pytest
 from real_runs import call, recipe
 
-OBJECTIVE = """
-from dataclasses import dataclass
-from typing import ClassVar
-from nextlat_bench.objectives._core import Losses
-from nextlat_bench.objectives.gpt import GPT
-
-@dataclass(frozen=True, kw_only=True)
-class {kind}(GPT):
-    name: ClassVar[str] = "errs"
-
-    def loss(self, decoder, extra, batch):
-        losses = super().loss(decoder, extra, batch)
-        {body}
-"""
-TASK = """
+OWN = """
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from nextlat_bench.tasks.a5 import A5
+{}
 
 @dataclass(frozen=True, kw_only=True)
-class {kind}(A5):
+class Errs({}):
     name: ClassVar[str] = "errs"
 
-    def sample(self, split, start, n):
-        batch = super().sample(split, start, n)
-        {body}
+    def {}:
+        {}
 """
-PROBE = """
-from dataclasses import dataclass
-from typing import ClassVar
-from nextlat_bench.probes._core import Metric, Probe
-
-@dataclass(frozen=True, kw_only=True)
-class {kind}(Probe):
-    name: ClassVar[str] = "errs"
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric("number", True, "count", "a number"),)
-
-    def measure(self, subject, task, rng):
-        {body}
-"""
+# what is imported, the base, the method and what is at hand in it
+OBJECTIVE = (
+    "from nextlat_bench.objectives.gpt import GPT, Losses",
+    "GPT",
+    "loss(self, decoder, extra, batch)",
+    "losses = super().loss(decoder, extra, batch)",
+)
+TASK = (
+    "from nextlat_bench.tasks.a5 import A5",
+    "A5",
+    "sample(self, split, start, n)",
+    "batch = super().sample(split, start, n)",
+)
+PROBE = (
+    "from nextlat_bench.probes.next_token import NextToken",
+    "NextToken",
+    "measure(self, subject, task, rng)",
+    "size = subject.vocab_size",
+)
 FAULTS = {
-    "objective's own error": (OBJECTIVE, "return {}['weight']", "line 13, in loss: KeyError"),
-    "an error of what it calls": (OBJECTIVE, "return losses.total @ 1", "line 13, in loss: Type"),
+    "objective's own error": (OBJECTIVE, "return {}['weight']", "line 12, in loss: KeyError"),
+    "an error of what it calls": (OBJECTIVE, "return losses.total @ 1", "line 12, in loss: Type"),
     "no losses": (OBJECTIVE, "return losses.total", "errs.loss gave a Tensor: expected Losses"),
     "no gradient": (
         OBJECTIVE,
@@ -75,7 +66,7 @@ FAULTS = {
         "return replace(batch, targets=batch.targets - 60)",
         "errs.sample gave targets from -60 to -1: expected -1 to 59",
     ),
-    "probe's own error": (PROBE, "yield subject.weights", "line 12, in measure: AttributeError"),
+    "probe's own error": (PROBE, "yield size.bits", "line 12, in measure: AttributeError"),
 }
 
 
@@ -83,14 +74,15 @@ FAULTS = {
 def test_one_line_says_where(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, body, expected = FAULTS[fault]
+    kind, body, expected = FAULTS[fault]
+    *parts, first = kind
     module = f"errs_{list(FAULTS).index(fault)}"
-    (tmp_path / f"{module}.py").write_text(source.format(kind="Errs", body=body))
+    (tmp_path / f"{module}.py").write_text(OWN.format(*parts, f"{first}\n        {body}"))
     monkeypatch.syspath_prepend(str(tmp_path))
     dotted, out = f"{module}:Errs", tmp_path / "runs"
-    if source == PROBE:
+    if kind == PROBE:
         asked = ["probe", "uniform", dotted, "--task", "a5", "--scale", "smoke", "--out", str(out)]
-    elif source == TASK:
+    elif kind == TASK:
         asked = recipe(dotted, out, objective="gpt")
     else:
         asked = recipe("a5", out, objective=dotted)

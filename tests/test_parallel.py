@@ -156,11 +156,13 @@ def test_each_process_keeps_half_of_the_weights(tmp_path: Path) -> None:
         "    before = sum(p.numel() for p in blocks.parameters())\n"
         "    sharding.shard(blocks)\n"
         "    after = sum(sharding.here(p).numel() for p in blocks.parameters())\n"
-        "    print(before, after, flush=True)\n"
+        "    print(f'{before} {after}\\n', end='', flush=True)\n"  # in one piece: two share a pipe
     )
     done = call(TORCHRUN, str(script))
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
         before, after = map(int, line.split())
         assert after == before // 2
 

@@ -13,7 +13,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(VENV)/installed  ## the long tests too
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -m "slow or not slow" -o faulthandler_timeout=3600
 
 bench: $(VENV)/installed  ## speed beside the peers; half an hour of a machine that does nothing else
 	$(BIN)/pip install -c constraints.txt -e '.[bench]'

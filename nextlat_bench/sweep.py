@@ -148,8 +148,8 @@ class Sweep:
         """Works until every cell is done or has failed; whether all are done."""
         self.out.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(self.jobs) as pool:
-            workers = [pool.submit(self.work) for _ in range(self.jobs)]
             try:
+                workers = [pool.submit(self.work) for _ in range(self.jobs)]
                 self.watch(screen, lambda: not all(worker.done() for worker in workers))
             except BaseException:
                 self.stopped.set()

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ class Chromium:
         )
         os.close(commands)
         os.close(answers)
+        os.set_blocking(self._write, False)
         self._messages = self._received()
         self._last, self._session = 0, ""
 
@@ -84,12 +86,16 @@ class Chromium:
         self._last += 1
         message = {"id": self._last, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
-        os.write(self._write, json.dumps(message).encode() + b"\0")
+        rest, deadline = json.dumps(message).encode() + b"\0", time.monotonic() + PATIENCE
+        while rest and select([], [self._write], [], PATIENCE)[1]:
+            rest = rest[os.write(self._write, rest) :]
         for answer in self._messages:
             if answer.get("id") == self._last:
                 assert "error" not in answer, (method, answer["error"])
                 return dict(answer["result"])
             self.events.append(answer)
+            if time.monotonic() > deadline:
+                break
         raise AssertionError(f"no answer from the browser to {method}")
 
     def open(self, path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 # the machine in a test: two took twice the time of one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a process that hangs can be asked where
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache as remember
@@ -20,6 +22,10 @@ from hand_maps import DIRECTIONS, MAP_SUBJECTS
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import Subject, known_subject
 from nextlat_bench.tasks.taxi import Taxi
+
+# A suite that runs in a shell's background ignores Ctrl-C, and so would all that it begins.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEED = 7  # of every measurement
 

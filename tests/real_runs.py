@@ -12,7 +12,7 @@ import pytest
 
 from nextlat_bench.cli import main
 
-__all__ = ["begin", "call", "outcome", "recipe", "run_dir", "wait_for"]
+__all__ = ["begin", "call", "ended", "outcome", "recipe", "run_dir", "wait_for"]
 
 PATIENCE = 120.0  # seconds
 
@@ -40,16 +40,27 @@ def call(arguments: list[str]) -> int:
     return int(stopped.value.code or 0)
 
 
-def begin(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
-    """The command in a process of its own; it minds signals, whatever this one was told to."""
+def begin(
+    arguments: list[str], *, stdout: int = subprocess.DEVNULL, **environment: str
+) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "nextlat_bench", *arguments],
         env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def ended(process: subprocess.Popen[str], patience: float = PATIENCE) -> tuple[str, str]:
+    """Its standard output and error once it is over. One that hangs is asked where, and killed."""
+    try:
+        return process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # Python's faulthandler prints where each thread is
+        _, errors = process.communicate(timeout=patience)
+        pytest.fail(f"still not over after {patience:.0f} s:\n{errors}")
 
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:

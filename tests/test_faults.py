@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_runs import begin, call, outcome, recipe, run_dir, wait_for
+from real_runs import begin, call, ended, outcome, recipe, run_dir, wait_for
 
 EVERY_STEP = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0"}
 STEPS = "training.steps=40"
@@ -44,7 +44,7 @@ def half_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = begin(recipe("path_star", out, STEPS), **EVERY_STEP)
     wait_for(lambda: list(out.glob("*/checkpoints/00000012")), process)
     process.kill()
-    process.communicate()
+    ended(process)
     assert not list(out.glob("*/trained.json"))
     return out
 
@@ -198,7 +198,7 @@ def test_two_processes_in_one_folder(
     said = capsys.readouterr().err
     check_line(said, "is in use by another process")
     first.send_signal(signal.SIGCONT)
-    first.communicate()
+    ended(first)
     assert first.returncode == 0
     assert outcome(half.out) == undisturbed
     note("two processes in one run folder", said.replace(str(half.out) + "/", ""))
@@ -219,7 +219,7 @@ def test_a_stop(
     process = begin(command, **EVERY_STEP)
     wait_for(lambda: list(tmp_path.glob(sign)), process)
     process.send_signal(number)
-    _, said = process.communicate()
+    _, said = ended(process)
     assert process.returncode == 128 + number
     assert said.strip() == "stopped; the same command goes on from the last checkpoint"
     assert not list(tmp_path.glob("*/DONE"))

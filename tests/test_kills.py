@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import begin, call, outcome, recipe
+from real_runs import begin, call, ended, outcome, recipe, wait_for
 
 SETTINGS = ("training.steps=120", "task.max_nodes=8", "training.row_length=20")
 OFTEN = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"}
@@ -31,11 +31,10 @@ def killed(process: subprocess.Popen[str], out: Path, phase: str, delay: float) 
         return {(path, path.stat().st_size) for path in out.glob("*/records.jsonl")}
 
     before = written()
-    while written() == before and process.poll() is None:
-        time.sleep(0.005)
+    wait_for(lambda: written() != before or process.poll() is not None, process)
     time.sleep(delay)
     process.kill()
-    _, errors = process.communicate()
+    _, errors = ended(process)
     assert process.returncode in (0, -9), errors
     return process.returncode == -9
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from real_runs import begin, outcome, recipe
+from real_runs import begin, ended, outcome, recipe
 
 from nextlat_bench import registry
 
@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_bytes(objective: str, tmp_path: Path) -> N
         out = tmp_path / str(number)
         command = recipe("path_star", out, "training.steps=12", objective=objective)
         process = begin(command, **world)
-        _, errors = process.communicate()
+        _, errors = ended(process)
         assert process.returncode == 0, errors
         left.append(outcome(out, objective))
     assert left[0] == left[1]

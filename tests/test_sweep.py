@@ -5,13 +5,14 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import real_runs
+from real_runs import ended
 
 from nextlat_bench.cli.measuring import grid
 from nextlat_bench.job import Asked, How
@@ -26,21 +27,14 @@ Contents = dict[str, bytes]
 
 
 def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nextlat_bench", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"} | environment,
-        # a suite that runs in a shell's background ignores Ctrl-C, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    often = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"}
+    return real_runs.begin(list(arguments), stdout=subprocess.PIPE, **often | environment)
 
 
 def sweep(out: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of a sweep into `out`."""
     process = begin(*SWEEP, *arguments, "--out", str(out), **environment)
-    printed, errors = process.communicate(timeout=500)
+    printed, errors = ended(process, 500)
     return process.returncode, printed, errors
 
 
@@ -67,7 +61,7 @@ def killed_at_random(out: Path, arguments: list[str], kills: int, longest: float
         process = begin(*SWEEP, *arguments, "--out", str(out))
         time.sleep(rng.uniform(2.0, longest))
         process.kill()
-        process.communicate()
+        ended(process)
     code, printed, errors = sweep(out, *arguments)
     assert code == 0, printed + errors
 
@@ -125,7 +119,7 @@ def test_one_probe_on_validation_data(undisturbed: Path, tmp_path: Path) -> None
 
 def test_two_sweeps_share_the_cells(undisturbed: Path, tmp_path: Path) -> None:
     both = [begin(*SWEEP, *SMALL, "--jobs", "1", "--out", str(tmp_path)) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
+    outputs = [ended(process)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert all("2 cells: 2 done" in printed for printed in outputs)
     assert results(tmp_path) == results(undisturbed)
@@ -143,7 +137,7 @@ def test_a_cell_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
         process = begin(*SWEEP, *arguments, "--out", str(tmp_path))
         assert process.stdout is not None
         assert process.stdout.readline().rstrip().endswith("elsewhere")
-    _, errors = process.communicate(timeout=60)
+    _, errors = ended(process)
     assert process.returncode == 0, errors
     assert folder.is_done
 
@@ -186,7 +180,7 @@ def test_a_killed_job_is_named(tmp_path: Path) -> None:
     process = begun(tmp_path, *LONG)
     [job] = jobs_of(process)
     os.kill(job, signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = ended(process)
     assert process.returncode == 1
     assert errors.strip().endswith("killed by SIGKILL")
 
@@ -195,7 +189,7 @@ def test_a_killed_job_is_named(tmp_path: Path) -> None:
 def test_no_job_outlives_its_sweep(sent: signal.Signals, tmp_path: Path) -> None:
     process = begun(tmp_path, *LONG)
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    _, errors = ended(process)
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert "the same command goes on" in errors
@@ -292,7 +286,7 @@ def test_a_sweep_on_ray_is_killed_and_goes_on_here(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.kill()
-    process.communicate()
+    ended(process)
     code, _, errors = sweep(tmp_path, *SMALL)
     assert code == 0, errors
     assert results(tmp_path) == results(undisturbed)

@@ -31,13 +31,12 @@ from nextlat_bench.tasks._core import (
     check_field,
     is_number,
 )
-from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap, direction_of
+from nextlat_bench.tasks._streets import DIRECTIONS, EARTH_RADIUS, StreetMap, direction_of
 
 __all__ = ["HALF_MILE", "MapReconstruction", "Reconstruction", "draw", "reconstruct"]
 __all__ += ["sketch_of"]
 
 HALF_MILE = 804.672  # metres
-EARTH_RADIUS = 6_371_009.0  # metres, as in osmnx
 UNKNOWN, NOWHERE = -1, -2  # where a turn leads that the map does not have
 
 

@@ -27,7 +27,7 @@ from nextlat_bench.tasks._street_files import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["DIRECTIONS", "StreetMap", "direction_of"]
+__all__ = ["DIRECTIONS", "EARTH_RADIUS", "StreetMap", "direction_of"]
 
 EARTH_RADIUS = 6_371_009.0  # metres, as in osmnx
 MAX_NODES = 30_000  # beyond it a table of all pairs takes gigabytes

@@ -14,7 +14,7 @@ from nextlat_bench.cli import main
 
 __all__ = ["begin", "call", "ended", "outcome", "recipe", "run_dir", "wait_for"]
 
-PATIENCE = 120.0  # seconds
+PATIENCE = 240.0  # seconds
 
 
 def recipe(task: str, out: Path, *settings: str, objective: str = "nextlat") -> list[str]:

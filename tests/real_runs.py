@@ -12,9 +12,9 @@ import pytest
 
 from nextlat_bench.cli import main
 
-__all__ = ["begin", "call", "ended", "outcome", "recipe", "run_dir", "wait_for"]
+__all__ = ["PATIENCE", "begin", "call", "ended", "outcome", "recipe", "run_dir", "wait_for"]
 
-PATIENCE = 240.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 def recipe(task: str, out: Path, *settings: str, objective: str = "nextlat") -> list[str]:
@@ -41,11 +41,16 @@ def call(arguments: list[str]) -> int:
 
 
 def begin(
-    arguments: list[str], *, stdout: int = subprocess.DEVNULL, **environment: str
+    arguments: list[str],
+    *,
+    cwd: Path | None = None,
+    stdout: int = subprocess.DEVNULL,
+    **environment: str,
 ) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "nextlat_bench", *arguments],
+        cwd=cwd,
         env=os.environ | environment,
         stdout=stdout,
         stderr=subprocess.PIPE,

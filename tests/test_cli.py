@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import ended
+from real_runs import begin, ended
 
 SMALL = [
     x
@@ -296,27 +296,21 @@ def test_plan() -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     import signal
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nextlat_bench", "run", "taxi", "--scale", "smoke", *LONG],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begin(["run", "taxi", "--scale", "smoke", *LONG], cwd=tmp_path)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob("runs/*/metrics.jsonl")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = ended(process)
+    _, errors = ended(process, 60)
     assert process.returncode == 130
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
 
 
 def test_help_teaches_and_is_quick() -> None:
-    begin = time.monotonic()
+    before = time.monotonic()
     done = call("--help")
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - before
     assert done.returncode == 0
     assert "nextlat-bench run taxi --objective nextlat" in done.stdout
     # 0.3 s on an idle machine; the bound leaves room for a busy one

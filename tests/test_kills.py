@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import begin, call, ended, outcome, recipe, wait_for
+from real_runs import PATIENCE, begin, call, ended, outcome, recipe
 
 SETTINGS = ("training.steps=120", "task.max_nodes=8", "training.row_length=20")
 OFTEN = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0.1"}
@@ -31,7 +31,10 @@ def killed(process: subprocess.Popen[str], out: Path, phase: str, delay: float) 
         return {(path, path.stat().st_size) for path in out.glob("*/records.jsonl")}
 
     before = written()
-    wait_for(lambda: written() != before or process.poll() is not None, process)
+    deadline = time.monotonic() + PATIENCE
+    while written() == before and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     time.sleep(delay)
     process.kill()
     _, errors = ended(process)

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ import real_runs
 from real_runs import ended
 
 from nextlat_bench.cli.measuring import grid
-from nextlat_bench.job import Asked, How
+from nextlat_bench.console import console
+from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.presets import a5
 from nextlat_bench.report.records import collect_tried
 from nextlat_bench.run_dir import InUseError, RunDir
@@ -119,7 +122,7 @@ def test_one_probe_on_validation_data(undisturbed: Path, tmp_path: Path) -> None
 
 def test_two_sweeps_share_the_cells(undisturbed: Path, tmp_path: Path) -> None:
     both = [begin(*SWEEP, *SMALL, "--jobs", "1", "--out", str(tmp_path)) for _ in range(2)]
-    outputs = [ended(process)[0] for process in both]
+    outputs = [ended(process, 300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert all("2 cells: 2 done" in printed for printed in outputs)
     assert results(tmp_path) == results(undisturbed)
@@ -137,7 +140,7 @@ def test_a_cell_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
         process = begin(*SWEEP, *arguments, "--out", str(tmp_path))
         assert process.stdout is not None
         assert process.stdout.readline().rstrip().endswith("elsewhere")
-    _, errors = ended(process)
+    _, errors = ended(process, 60)
     assert process.returncode == 0, errors
     assert folder.is_done
 
@@ -180,7 +183,7 @@ def test_a_killed_job_is_named(tmp_path: Path) -> None:
     process = begun(tmp_path, *LONG)
     [job] = jobs_of(process)
     os.kill(job, signal.SIGKILL)
-    _, errors = ended(process)
+    _, errors = ended(process, 60)
     assert process.returncode == 1
     assert errors.strip().endswith("killed by SIGKILL")
 
@@ -189,7 +192,7 @@ def test_a_killed_job_is_named(tmp_path: Path) -> None:
 def test_no_job_outlives_its_sweep(sent: signal.Signals, tmp_path: Path) -> None:
     process = begun(tmp_path, *LONG)
     process.send_signal(sent)
-    _, errors = ended(process)
+    _, errors = ended(process, 60)
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert "the same command goes on" in errors
@@ -225,6 +228,35 @@ def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     second.close()
     third.close()
     assert told == ["2", "5", "2"]
+
+
+def test_ctrl_c_while_jobs_are_handed_out_stops_those_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine(Local):
+        told = Event()
+
+        def finish(self, folder: RunDir) -> Iterator[Tick]:
+            yield Tick("training", 0, 1, "")
+            self.told.wait(20)
+
+        def stop(self) -> None:
+            self.told.set()
+
+    hand_out = ThreadPoolExecutor.submit
+    begun: list[object] = []
+
+    def submit(pool: ThreadPoolExecutor, work: Any) -> Any:
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(work)
+        return hand_out(pool, work)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    runs, engine = [a5.run("gpt", "smoke", seed) for seed in range(2)], Engine(How(), Asked())
+    with pytest.raises(KeyboardInterrupt):
+        Sweep(runs, tmp_path, engine, jobs=2).run(console())
+    assert engine.told.is_set()
 
 
 def test_what_is_left_is_judged_by_what_was_run(tmp_path: Path) -> None:

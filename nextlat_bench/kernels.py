@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["kl_divergence", "quarter_turn", "rms_norm", "rotated", "swiglu"]
+__all__ = ["kl_divergence", "quarter_turn", "rms_norm", "rotated", "smooth_l1"]
+__all__ += ["squared_length", "swiglu"]
 
 
 class _RMSNorm(Function):
@@ -103,6 +104,33 @@ class _KLDivergence(Function):
         return (log_q.exp() - p).mul_(gradients[0] / len(p)).to(ctx.dtype), None, None
 
 
+class _SmoothL1(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, target: Tensor) -> Tensor:
+        difference = (x.float() - target).flatten()
+        slope = difference.clamp(-1, 1)
+        ctx.save_for_backward(slope)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return (torch.dot(slope, difference) - torch.dot(slope, slope) / 2) / x.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return (slope * (gradients[0] / slope.numel())).view(ctx.shape).to(ctx.dtype), None
+
+
+class _SquaredLength(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return cast(Tensor, x * (2 * gradients[0]))
+
+
 class _NoTape:
     """Where no gradient is wanted, nothing is kept for it."""
 
@@ -122,6 +150,13 @@ def kl_divergence(logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
     return cast(Tensor, _applied(_KLDivergence, logits, p, information))
 
 
+def smooth_l1(x: Tensor, target: Tensor) -> Tensor:
+    """The mean over all numbers of d^2 / 2 where |d| < 1, |d| - 1/2 elsewhere, d = x - target in
+    float32 (Girshick 2015, equation 3). With d's slope s, d cut to [-1, 1], that is s d - s^2 / 2.
+    """
+    return cast(Tensor, _applied(_SmoothL1, x, target))
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last dimension, in float32 (Zhang and Sennrich 2019)."""
     return cast(Tensor, _applied(_RMSNorm, x, weight, eps))
@@ -132,6 +167,11 @@ def rotated(qkv: Tensor, cos: Tensor, sin: Tensor, turn: Tensor) -> tuple[Tensor
     positions, rotate-half (Su et al. 2021). Tables (B or 1, T, 1, 1, d), and the `quarter_turn`."""
     tables = (table.to(qkv.dtype) for table in (cos, sin, turn))
     return cast(tuple[Tensor, Tensor, Tensor], _applied(_Rotated, qkv, *tables))
+
+
+def squared_length(x: Tensor) -> Tensor:
+    """(..., D) -> (..., 1): the sum of squares."""
+    return cast(Tensor, _applied(_SquaredLength, x))
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

@@ -143,11 +143,12 @@ def test_too_long_is_an_error(small: Decoder) -> None:
         small(torch.zeros(1, 33, dtype=torch.long))
 
 
-@pytest.mark.parametrize("name", ["rms_norm", "rotated", "swiglu"])
+@pytest.mark.parametrize("name", ["rms_norm", "rotated", "smooth_l1", "squared_length", "swiglu"])
 def test_hand_written_gradients(name: str) -> None:
     torch.manual_seed(1)
     x = torch.randn(2, 5, 3, 4, 8, requires_grad=True)
     weight = torch.rand(8, requires_grad=True)
+    target = torch.randn_like(x)  # nearer than one and farther
     angle = torch.randn(2, 5, 1, 1, 4)
     cos, sin = (torch.cat([f, f], -1) for f in (angle.cos(), angle.sin()))
 
@@ -164,6 +165,14 @@ def test_hand_written_gradients(name: str) -> None:
         "rotated": (
             lambda: torch.stack(kernels.rotated(x, cos, sin, kernels.quarter_turn(8)), 2),
             lambda: plainly_rotated(x),
+        ),
+        "smooth_l1": (
+            lambda: kernels.smooth_l1(x, target),
+            lambda: F.smooth_l1_loss(x, target),
+        ),
+        "squared_length": (
+            lambda: kernels.squared_length(x),
+            lambda: x.square().sum(-1, keepdim=True),
         ),
         "swiglu": (
             lambda: kernels.swiglu(x),

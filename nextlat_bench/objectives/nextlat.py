@@ -67,12 +67,12 @@ class LatentDynamics(nn.Module):
         """
         first = cast(nn.Linear, self.mlp[0]).weight * self.norm.weight
         of_token, of_state = first.chunk(2, dim=1)
-        square = embedded.square().sum(-1, keepdim=True)
+        square = kernels.squared_length(embedded)
         return TokenTable(F.linear(embedded, of_token), square, of_state)
 
     def roll(self, h: Tensor, table: TokenTable, index: Tensor) -> Tensor:
         """(N, D) and (N,) rows of the table -> (N, D): `forward`, with less to multiply."""
-        square = table.square.index_select(0, index) + h.square().sum(-1, keepdim=True)
+        square = table.square.index_select(0, index) + kernels.squared_length(h)
         square = square / (2 * h.shape[-1])
         first = F.linear(h, table.of_state) + table.part.index_select(0, index)
         first = first * (square + NORM_EPS).rsqrt().to(first.dtype)
@@ -136,13 +136,14 @@ class NextLat(Objective):
                 continue
             g = extra.roll(read(g.index_select(0, row[at - 1]), at - 1), table, token[at])
             row[at] = torch.arange(len(at), device=h.device)
-            latent = latent + F.smooth_l1_loss(g.float(), target[at].float())
+            latent = latent + kernels.smooth_l1(g, target[at])
             rows = row_of[at]
             judged = (rows >= 0).nonzero().squeeze(1)
             if self.kl_weight and len(judged):
                 rows = rows[judged]
-                student = F.linear(g.index_select(0, judged), head)
-                kl = kl + kernels.kl_divergence(student, p[rows], information[rows])
+                student = g if len(rows) == len(g) else g.index_select(0, judged)
+                logits = F.linear(student, head)
+                kl = kl + kernels.kl_divergence(logits, p[rows], information[rows])
         return latent / self.horizon, kl / self.horizon
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:

@@ -12,8 +12,9 @@ demo: $(VENV)/installed  ## the main job at its default scale: ten minutes of tw
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto --dist loadfile
 
-test-all: $(VENV)/installed  ## the long tests too
-	$(BIN)/pytest -m "slow or not slow" -o faulthandler_timeout=3600
+test-all: $(VENV)/installed  ## the long tests too, and which lines none of them reaches
+	$(BIN)/pytest -m "slow or not slow" -o faulthandler_timeout=3600 \
+		--cov --cov-report=term:skip-covered --cov-fail-under=90
 
 bench: $(VENV)/installed  ## speed beside the peers; half an hour of a machine that does nothing else
 	$(BIN)/pip install -c constraints.txt -e '.[bench]'

@@ -117,8 +117,10 @@ def report(
         str, typer.Option(help="terminal, md, tex, csv or html (one page, pictures inline).")
     ] = "terminal",
     records: Annotated[
-        Path | None,
-        typer.Option(help="A folder of runs, a run or a file; default: runs/, else the committed."),
+        list[Path] | None,
+        typer.Option(
+            help="A folder of runs, a run or a file; repeatable. Default: runs, else the committed."
+        ),
     ] = None,
     shipped: Annotated[
         bool, typer.Option("--committed", help="The committed records, though there is a runs/.")
@@ -150,15 +152,15 @@ def report(
         check_out(out, format)
     if figures is not None and figures.exists() and not figures.is_dir():
         raise ValueError(f"--figures {figures} is no folder: name one, new or not")
-    if shipped and records is not None:
-        raise ValueError(f"--records {records} and --committed: choose one of them")
-    own = [] if shipped else [records or Path("runs")]
-    rows, source = found(records, shipped)
+    if shipped and records:
+        raise ValueError(f"--records {records[0]} and --committed: choose one of them")
+    own = [] if shipped else records or [Path("runs")]
+    rows, source = found(records or [], shipped)
     exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     validation = collect_tried(*own)
-    tried = None if records is None and not validation else validation  # None: the committed ones
+    tried = validation if records or validation else None  # None: the committed ones
     shown = (made(name, rows, tried) for name in chosen)
     if format == "terminal":
         screen = console()
@@ -188,7 +190,8 @@ def source_of(name: str, source: str, own: list[Path], of_its_own: bool) -> str:
     if name == "validity":
         return f"the committed matrix of known models, and {source}"
     if name == "choices":
-        return str(own[0]) if of_its_own else "the committed grid of nextlat-bench"
+        mine = ", ".join(map(str, own))
+        return mine if of_its_own else "the committed grid of nextlat-bench"
     return source
 
 

@@ -227,11 +227,11 @@ def committed() -> list[Record]:
     )
 
 
-def found(path: Path | None, shipped: bool = False) -> tuple[list[Record], str]:
-    """The records at a path and their source in words; without one, of runs/, else committed."""
+def found(paths: Sequence[Path], shipped: bool = False) -> tuple[list[Record], str]:
+    """The records of paths and their source in words; without any, of runs/, else committed."""
     own = Path("runs")
-    if path is not None:
-        return collect(path), str(path)
+    if paths:
+        return collect(*paths), ", ".join(map(str, paths))
     if not shipped and own.is_dir() and (records := collect(own)):
         return records, str(own)
     return committed(), "the committed records of nextlat-bench"

@@ -10,6 +10,7 @@ import sys
 
 NAMES = (
     "training",
+    "breakdown",
     "decoding",
     "generators",
     "worlds",

@@ -113,3 +113,25 @@ def test_every_objective_is_costed_by_steps_of_its_own() -> None:
     assert table.facts["gpt"]["ratio"] == [1.0, 1.0, 1.0]
     assert table.facts["mtp d=8"]["ratio"][1] > 1
     assert table.facts["mtp d=8"]["paper_ratio"] == pytest.approx(3.09 / 1.70)
+
+
+def test_time_is_put_where_it_went(core: Any) -> None:
+    from benchmarks.breakdown import KINDS, PRODUCTS, REST, by_kind, profiled
+    from benchmarks.peers import Shape
+    from nextlat_bench.objectives.nextlat import NextLat
+
+    a = torch.randn(512, 512, requires_grad=True)
+    known = {
+        PRODUCTS: lambda: (a @ a).backward(a),
+        "elementwise": lambda: torch.nn.functional.gelu(a).backward(a),
+        "softmax": lambda: a.softmax(-1).backward(a),
+        "casts and copies": lambda: a.to(torch.float64),
+        "rows by their index": lambda: a[torch.arange(512)],
+        "sums and norms": lambda: torch.linalg.vector_norm(a, dim=-1),
+    }
+    for kind, step in known.items():
+        seconds = by_kind(step)
+        assert max(seconds, key=seconds.__getitem__) == kind
+    seconds = profiled(NextLat(horizon=2), Shape(2, 2, 64, 8, 32), vocab=300)
+    assert list(seconds) == [*KINDS, REST]
+    assert min(seconds.values()) > 0

@@ -4,9 +4,11 @@ on one HTML page, and the README's tables, which stand between `<!-- table NAME 
 
 python scripts/render.py [RUN_DIR ...]    first adds the records of these runs to the committed,
                                           also those of the validation split (results/choices),
-                                          their training curves and their street maps
+                                          their training curves, their street maps, and where
+                                          and with what each was trained (results/provenance)
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
 CHOICES = ROOT / "results" / "choices"
 RENDERED = ROOT / "results" / "rendered"
+PROVENANCE = ROOT / "results" / "provenance.jsonl"
 MARKED = r"<!-- table (\w+) -->.*?<!-- end of table -->"
 
 
@@ -29,6 +32,7 @@ def main(runs: list[str]) -> None:
     tried = added(CHOICES, collect_tried(*map(Path, runs)))
     exhibits = collect_exhibits(*map(Path, runs))
     keep(exhibits, {record.run: record.task for record in records})
+    keep_provenance([*map(Path, runs)], {record.run for record in [*records, *tried]})
     RENDERED.mkdir(exist_ok=True)
     for name in names():
         shown = made(name, records, tried)
@@ -72,6 +76,22 @@ def keep(exhibits: Exhibits, tasks: dict[str, str]) -> None:
     for path, content in files.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+
+
+def keep_provenance(paths: list[Path], named: set[str]) -> None:
+    """A line a run that `named` has: commit, machine, versions and seconds of its training."""
+    known = PROVENANCE.read_text(encoding="utf-8").splitlines() if PROVENANCE.exists() else []
+    lines = {json.loads(line)["run"]: line for line in known}
+    for folder in (child for path in paths for child in (path, *path.glob("*/"))):
+        trained = folder / "trained.json"
+        if folder.name in named and trained.exists():
+            facts = json.loads((folder / "provenance.json").read_text()) | json.loads(
+                trained.read_text()
+            )
+            del facts["command"]  # the settings are the records'; its paths are nobody's business
+            lines[folder.name] = json.dumps({"run": folder.name, **facts})
+    kept = sorted(line for run, line in lines.items() if run in named)
+    PROVENANCE.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def marked(name: str, records: list[Record]) -> str:

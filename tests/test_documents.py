@@ -1,5 +1,6 @@
 """What the documents say is true: examples run, and tables are those of the committed records."""
 
+import json
 import re
 import shlex
 from functools import cache
@@ -14,6 +15,7 @@ from nextlat_bench.report.figures import FIGURES, figure
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, committed
 from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.shipped import committed_choices
 from nextlat_bench.report.tables import Table
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,23 @@ def test_every_figure_of_the_committed_records_is_rendered(name: str) -> None:
 def shown_tables() -> list[tuple[str, str]]:
     """Name and text of each table in the README."""
     return re.findall(r"<!-- table (\w+) -->\n\n(.*?)\n<!-- end of", README, flags=re.DOTALL)
+
+
+def test_where_each_run_was_trained_is_kept() -> None:
+    """But of 43 runs, whose folders were gone before anybody kept it."""
+    trained = {record.run: record for record in (*records(), *committed_choices()) if record.step}
+    lines = (ROOT / "results" / "provenance.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = {facts["run"]: facts for facts in map(json.loads, lines)}
+    assert len(kept) == len(lines)
+    assert kept.keys() <= trained.keys()
+    tested = {record.run for record in records() if record.step}
+    assert len(tested - kept.keys()) <= 43
+    for run, facts in kept.items():
+        assert facts["steps"] == trained[run].step
+        assert len(facts["commit"]) == 40
+        assert {"device", "precision", "threads", "platform", "python"} <= facts.keys()
+        assert "torch" in facts["versions"]
+        assert facts["seconds_since_start_or_resume"] > 0
 
 
 def test_the_readme_shows_tables() -> None:

@@ -99,6 +99,9 @@ class StreetMap:
     def __reduce__(self) -> tuple[Any, ...]:  # without the cached tables of all pairs
         return StreetMap, tuple(getattr(self, column.name) for column in fields(self))
 
+    def __repr__(self) -> str:
+        return f"<StreetMap {self.describe()}>"  # of tables of thousands of rows nobody reads all
+
     @property
     def num_nodes(self) -> int:
         return len(self.neighbour)

@@ -148,6 +148,7 @@ def test_the_embedded_map():
     assert streets.notes == {"self_loops": 0, "same_direction": 74, "outside_component": 5}
     assert streets.describe().startswith("heliopolis: 4,148 intersections, 9,187 exits")
     assert "\n" not in streets.describe()
+    assert repr(streets) == f"<StreetMap {streets.describe()}>"
     assert (path.parent / "LICENSE-ODbL.md").read_text().count("(c) OpenStreetMap contributors")
 
 

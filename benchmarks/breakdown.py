@@ -48,7 +48,7 @@ def profiled(objective: Objective, shape: Shape, vocab: int) -> dict[str, float]
     model.decoder = Decoder(config, vocab, shape.length)
     model.extra = objective.init(config)
     training = Training(steps=1, examples=shape.batch, clip=1.0)
-    optimizers = make_optimizers(training, model)  # type: ignore[arg-type]
+    optimizers = make_optimizers(training, model)
     workers = Workers(1, torch.get_num_threads(), "cpu", chosen_precision(training, "cpu"))
     batch = as_batch(stream(walks(), shape.batch, shape.length))
     parameters = list(model.parameters())

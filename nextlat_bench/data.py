@@ -100,7 +100,7 @@ def to_tensors(batch: Batch, packed: bool, device: torch.device | str = "cpu") -
     return TensorBatch(tokens, targets, document, position, scored, packed)
 
 
-def checked(batch: Batch, task: Task) -> Batch:
+def checked(batch: Batch, task: Task, n: int) -> Batch:
     """The batch, or a ValueError if a task of somebody's own gave what cannot be trained on."""
     who = f"{task.name}.sample"
     if not isinstance(batch, Batch):
@@ -109,6 +109,12 @@ def checked(batch: Batch, task: Task) -> Batch:
     shapes = {name: np.shape(array) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1 or len(shapes["tokens"]) != 2:
         raise ValueError(f"{who} gave arrays of shapes {shapes}: expected (n, L) of each")
+    if len(batch.tokens) != n:
+        raise ValueError(f"{who} gave {len(batch.tokens)} rows of training examples: expected {n}")
+    if other := [
+        name for name, array in arrays.items() if np.asarray(array).dtype.kind not in "iu"
+    ]:
+        raise ValueError(f"{who} gave {other[0]} that are no whole numbers")
     for name, lowest in (("tokens", 0), ("targets", -1)):
         array, highest = arrays[name], len(task.vocab) - 1
         if array.size and not lowest <= array.min() <= array.max() <= highest:
@@ -116,6 +122,8 @@ def checked(batch: Batch, task: Task) -> Batch:
                 f"{who} gave {name} from {array.min()} to {array.max()}: "
                 f"expected {lowest} to {highest}, by its vocabulary"
             )
+    if not (batch.targets >= 0).any() or not (batch.document >= 0).any():
+        raise ValueError(f"{who} gave no scored target in {n} examples: nothing to learn from")
     return batch
 
 
@@ -128,7 +136,7 @@ def step_batches(
     device: torch.device | str = "cpu",
 ) -> list[TensorBatch]:
     """The micro-batches of a training step: a function of its arguments, so a resume is exact."""
-    batch = checked(task.sample("train", step * examples, examples), task)
+    batch = checked(task.sample("train", step * examples, examples), task, examples)
     packed = bool((batch.document > 0).any())  # rows of several documents stay as they are
     if row_length is not None and not packed:
         batch, packed = pack(batch, row_length), True

@@ -123,7 +123,8 @@ class _SquaredLength(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return cast(Tensor, norm.square_())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

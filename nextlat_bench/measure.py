@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -165,10 +165,19 @@ def rows(
 ) -> list[Record]:
     """Measurements as records; where the probe does not apply, records without a value say why."""
     declared = {metric.name for metric in probe.metrics}
+    who = f"probe {probe.name}"
+    if not isinstance(measurements, Iterable):
+        raise ValueError(f"{who} gave a {type(measurements).__name__}: expected Measurements")
     try:
-        found = list(measurements)
-        if other := [m.metric for m in found if m.metric not in declared]:
-            raise ValueError(f"probe {probe.name}: {other[0]!r} is none of its metrics")
+        found: list[Measurement] = []
+        for m in measurements:
+            if not isinstance(m, Measurement):
+                raise ValueError(f"{who} gave a {type(m).__name__}: expected a Measurement")
+            if m.metric not in declared:
+                raise ValueError(f"{who}: {m.metric!r} is none of its metrics")
+            if (m.metric, m.condition) in {(each.metric, each.condition) for each in found}:
+                raise ValueError(f"{who} gave {f'{m.metric} {m.condition}'.strip()!r} twice")
+            found.append(m)
     except NotApplicable as reason:
         nan = float("nan")
         found = [

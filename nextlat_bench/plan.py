@@ -239,7 +239,7 @@ def matrix_rate() -> float:
 def plan_view(run: Run, gpu: str | None = None) -> "Table":
     """The cost of a run: counted, measured here, and on a GPU of `GPUS` if one is named."""
     if gpu is not None:
-        check_name("GPU", gpu, list(GPUS))
+        gpu = check_name("GPU", gpu.lower(), list(GPUS))
     counted = cost(run)
     steps, per_step = run.training.steps, counted["flops_per_step"]
     rate = matrix_rate()

@@ -16,7 +16,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nextlat_bench.files import check_kinds, digest_of
 
@@ -272,4 +272,9 @@ def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     known = [f.name for f in fields(plugin)]
     for parameter in value["parameters"]:
         check_name(f"parameter of {value['name']}", parameter, known)
-    return plugin(**value["parameters"])
+    kinds = get_type_hints(plugin)  # JSON knows lists alone
+    given = {
+        name: tuple(each) if get_origin(kinds[name]) is tuple or kinds[name] is tuple else each
+        for name, each in value["parameters"].items()
+    }
+    return plugin(**given)

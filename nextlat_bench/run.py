@@ -170,8 +170,11 @@ class Run:
             raise ValueError(f"run.json: {error}") from None
 
     def override(self, settings: list[str]) -> "Run":
-        """A changed copy: `training.steps=100`, `objective.horizon=2`, `task.radius=500`."""
-        run = self
+        """A changed copy: `training.steps=100`, `objective.horizon=2`, `task.radius=500`.
+
+        All at once: what only together has a meaning may come in any order.
+        """
+        changes: dict[str, dict[str, Any]] = {}
         for setting in settings:
             path, equals, text = setting.partition("=")
             part, dot, name = path.strip().partition(".")
@@ -181,14 +184,14 @@ class Run:
                     f"--set {setting!r}: expected PART.FIELD=VALUE, e.g. training.steps=100"
                 )
             registry.check_name("part of a run", part, parts)
-            owner = getattr(run, part)
+            owner = getattr(self, part)
             registry.check_name(f"field of {part}", name, [f.name for f in fields(owner)])
             value = parse(text.strip(), get_type_hints(type(owner))[name], path)
-            known = {name: value}
-            if part == "task":
-                known |= owner.forgotten(name)
-            run = dataclasses.replace(run, **{part: dataclasses.replace(owner, **known)})
-        return run
+            changes.setdefault(part, {})[name] = value
+        for name in list(changes.get("task", {})):
+            changes["task"] = self.task.forgotten(name) | changes["task"]
+        changed = {p: dataclasses.replace(getattr(self, p), **c) for p, c in changes.items()}
+        return dataclasses.replace(self, **changed)
 
 
 def check_run(value: Any) -> dict[str, Any]:

@@ -213,6 +213,10 @@ class RunDir:
 
     def trained_model(self) -> bytes:
         """The weights' bytes, checked against their digest."""
+        if self.trained.exists() and not self.model.exists():
+            raise RunDirError(
+                f"{self.model} is missing: restore it, or delete {self.path} and run again"
+            )
         if not self.is_trained:
             raise RunDirError(
                 f"{self.path} holds no trained model: run the same command again to finish it"

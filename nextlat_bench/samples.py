@@ -1,6 +1,7 @@
 """Examples of a task to a file that other tools read: NPZ arrays, or JSON Lines."""
 
 import json
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 
@@ -9,21 +10,35 @@ import numpy as np
 from nextlat_bench.run_dir import atomic_write
 from nextlat_bench.tasks._core import Batch, Task
 
-__all__ = ["write_samples"]
+__all__ = ["texts", "write_samples"]
+
+
+def texts(task: Task, batch: Batch) -> list[str]:
+    """Each row's text; of rows that hold several documents, one after the other."""
+    return [
+        "; ".join(task.text(tokens[documents == d]) for d in range(documents.max() + 1))
+        if documents.max() > 0
+        else task.text(tokens)
+        for tokens, documents in zip(batch.tokens, batch.document, strict=True)
+    ]
 
 
 def write_samples(path: Path, task: Task, batch: Batch) -> None:
-    """Writes tokens, targets and readable text; the suffix decides how."""
+    """Writes what a model is trained on, or lines with readable text; the suffix decides how."""
     if path.suffix == ".npz":
         buffer = BytesIO()
         np.savez_compressed(
-            buffer, tokens=batch.tokens, targets=batch.targets, vocabulary=task.vocab.tokens
+            buffer,
+            **{field.name: getattr(batch, field.name) for field in fields(batch)},
+            vocabulary=task.vocab.tokens,
         )
         atomic_write(path, buffer.getvalue())
     elif path.suffix == ".jsonl":
         rows = (
-            {"tokens": tokens[:length].tolist(), "text": task.text(tokens)}
-            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
+            {"tokens": tokens[used].tolist(), "targets": targets[used].tolist(), "text": text}
+            for tokens, targets, used, text in zip(
+                batch.tokens, batch.targets, batch.document >= 0, texts(task, batch), strict=True
+            )
         )
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         atomic_write(path, lines.encode())

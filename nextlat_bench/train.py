@@ -68,6 +68,9 @@ class Model(nn.Module):
         vocab, objective = run.task.vocab, run.objective
         self.decoder: Decoder = objective.decoder(run.decoder, len(vocab), length)
         self.extra: nn.Module = objective.init(run.decoder, vocab.end)
+        if not isinstance(self.extra, nn.Module):
+            what = type(self.extra).__name__
+            raise ValueError(f"{objective.name}.init gave a {what}: expected a torch.nn.Module")
 
 
 def build(run: Run) -> Model:
@@ -97,9 +100,7 @@ def train(
     """
     if parallel.same(run_dir.is_trained):
         return
-    parallel.check_parts(run.training.micro_batches)
-    if sharded:
-        sharding.check(run.training)
+    check_processes(run, sharded)
     device, leads = chosen_device(device), parallel.rank() == 0
     checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
     resumed = checkpoint is not None
@@ -167,6 +168,13 @@ def train(
     parallel.wait()
 
 
+def check_processes(run: Run, sharded: bool) -> None:
+    """Raises a ValueError if the processes there are cannot train the run together."""
+    parallel.check_parts(run.training.micro_batches)
+    if sharded:
+        sharding.check(run.training)
+
+
 def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:
     """This process's share of a step's micro-batches."""
     training = run.training
@@ -228,6 +236,13 @@ class Workers:
         who = f"{objective.name}.loss gave"  # in case it is somebody's own
         if not isinstance(losses, Losses):
             raise ValueError(f"{who} a {type(losses).__name__}: expected Losses")
+        for name, value in {"total": losses.total, **losses.parts}.items():
+            if not isinstance(value, Tensor) or value.ndim:
+                raise ValueError(f"{who} for {name} what is no tensor of one number")
+            if name in COLUMNS:
+                raise ValueError(f"{who} a part called {name!r}, which the log has already")
+        if not isinstance(losses.hidden, Tensor):
+            raise ValueError(f"{who} a {type(losses.hidden).__name__} as its hidden states")
         if not losses.total.requires_grad:
             raise ValueError(f"{who} a total that no weight changes: it cannot be minimised")
         return losses
@@ -262,6 +277,10 @@ def mean(values: list[Tensor], device: str) -> float:
     """Over all processes, each of which has as many values."""
     summed = sum(float(value.detach()) for value in values)
     return parallel.total(summed, device) / (len(values) * parallel.size())
+
+
+# of metrics.jsonl, beside an objective's own parts of the loss
+COLUMNS = ("step", "loss", "latent_std", "gradient_norm", "rate", "tokens_per_second")
 
 
 class Log:

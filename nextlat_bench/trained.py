@@ -40,7 +40,17 @@ class TrainedModel(Subject):
         ids = self.to_ids(tokens)
         decoder, extra = self.model.decoder, self.model.extra
         hidden = self.objective.hidden(decoder, extra, ids)
-        return numpy(self.objective.logits(decoder, extra, hidden, ids).log_softmax(-1))
+        return self.log_softmax(self.objective.logits(decoder, extra, hidden, ids))
+
+    def log_softmax(self, logits: Tensor) -> FloatArray:
+        """Of (..., V) logits; an objective of somebody's own may give others."""
+        who = f"{self.objective.name}.logits gave"
+        if logits.shape[-1] != self.vocab_size:
+            raise ValueError(f"{who} {logits.shape[-1]} a position: expected {self.vocab_size}")
+        values = numpy(logits.log_softmax(-1))
+        if np.isnan(values).any():
+            raise ValueError(f"{who} what are no probabilities")
+        return values
 
     @torch.inference_mode()
     def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
@@ -95,7 +105,7 @@ class TrainedSession(Session):
         ids = subject.to_ids(tokens)
         hidden = subject.objective.hidden(decoder, extra, ids, self.cache)[:, -1]
         logits = subject.objective.logits(decoder, extra, hidden, ids[:, -1])
-        self.log_probs = numpy(logits.log_softmax(-1))
+        self.log_probs = subject.log_softmax(logits)
 
     def advance(self, tokens: IntArray) -> None:
         self.read(tokens[:, None])

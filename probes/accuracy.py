@@ -63,7 +63,14 @@ class Accuracy(Probe):
         kinds, clusters = task.kinds(prompts), task.clusters(prompts)
         why = Counter({"beyond the split": self.num_trials - len(prompts)})
         for decode, completions in self.completions(subject, task, prompts, rng):
-            for name, values in task.scores(prompts, completions).items():
+            for name, scored in task.scores(prompts, completions).items():
+                values = np.asarray(scored)
+                shape = values.shape
+                if shape != (len(prompts),) or not ((values >= 0) & (values <= 1)).all():
+                    raise ValueError(
+                        f"{task.name}: its score {name!r} of {len(prompts)} completions has the "
+                        f"shape {shape}: expected a number from 0 to 1 of each"
+                    )
                 counts = None if np.isin(values, (0, 1)).all() else np.ones(len(values))
                 for kind in np.unique(kinds):
                     here = kinds == kind

@@ -125,9 +125,12 @@ class Distinction(Probe):
     ) -> Iterator[Measurement]:
         states = world_of(task).start(task.prompts("test", 0, 2 * self.num_pairs))
         first, second = states[: len(states) // 2], states[len(states) // 2 :][: len(states) // 2]
+        different = first != second
+        first, second = first[different], second[different]
         batch = max(1, MAX_ROWS // self.num_continuations)
         groups, why = history_pairs(task, first, second, rng, batch)
-        why["beyond the split"] = self.num_pairs - len(first)
+        why["of one state"] = int((~different).sum())
+        why["beyond the split"] = self.num_pairs - len(different)
         for metric, score in (("precision", self._precision), ("recall", self._recall)):
             scores = [score(subject, task, pairs, rng) for pairs in groups]
             values = np.concatenate([*scores, np.empty(0)])

@@ -113,6 +113,8 @@ class Lookahead(Probe):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         if not isinstance(subject, LatentDynamics):
             raise NotApplicable(f"{subject.name} has no hidden states")
+        if task.parallel:
+            raise NotApplicable(f"the answers of {task.name} are no tokens that lie ahead")
         batch = task.sample("test", 0, self.num_sequences)
         used = batch.document >= 0
         states = {

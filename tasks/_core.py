@@ -283,7 +283,7 @@ class Task(ABC):
 
     def scores(self, prompts: IntArray, completions: IntArray) -> dict[str, FloatArray]:
         """Named shares, (n,) each, of what is right in completions; "answer" is `check`'s."""
-        return {"answer": self.check(prompts, completions).astype(np.float64)}
+        return {"answer": np.asarray(self.check(prompts, completions), dtype=np.float64)}
 
     def kinds(self, prompts: IntArray) -> npt.NDArray[np.str_]:
         """(n, P) -> (n,): the named part of the split that each prompt is of; "" if undivided."""

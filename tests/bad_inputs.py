@@ -117,9 +117,17 @@ COMMANDS: dict[str, Refusals] = {
         "empty objective": (["run", "taxi", "--objective", ""], "no objective named ''"),
         "no such device": (["run", "taxi", "--device", "tpu"], "--device tpu: this machine has"),
         "no such GPU": (["run", "taxi", "--device", "cuda:99"], "--device cuda:99"),
+        "shards of one process": (
+            ["run", *HERE, "--shard", "--out", "sh"],
+            "start them with torchrun",
+        ),
+        "farther than any token": (
+            ["run", "path_star", "--scale", "smoke", "--set", "objective.horizon=99"],
+            "no token is farther ahead than",
+        ),
         "no end": (["run", "a5", "--objective", "bst"], "bst needs sequences that close"),
         "no example": (
-            ["run", "a5", "--set", "task.group=S3", "--set", "task.length=1"],
+            ["run", "a5", "--objective", "gpt", "--set", "task.group=S3", "--set", "task.length=1"],
             "too few words",
         ),
         "unknown split": (["run", "taxi", "--split", "tests"], "did you mean 'test'"),
@@ -164,6 +172,11 @@ COMMANDS: dict[str, Refusals] = {
         "a NUL": (["probe", "a\0b"], "neither a run folder nor a known subject"),
         "unknown probe": (["probe", RUN, "compresion"], "did you mean 'compression'"),
         "a graph for a run": (["probe", RUN, "--graph", "3x4"], "says itself what it is a run of"),
+        "a scale for a run": (
+            ["probe", RUN, "--scale", "smoke"],
+            "says itself what it is a run of",
+        ),
+        "a place for a run": (["probe", RUN, "--out", "r"], "--out: "),
         "unknown probe of a known subject": (["probe", "oracle", "compresion"], "did you mean"),
         "unknown task": (["probe", "oracle", "--task", "taxy"], "did you mean 'taxi'"),
         "unknown scale": (["probe", "oracle", "--scale", "huge"], "no scale named 'huge'"),

@@ -103,7 +103,7 @@ STATES: Places = {
     "text-seed": (edited("run.json", seed="0"), "seed is missing, or no int"),
 }
 UNTRAINED: Places = {
-    "no-model": (changed("model.safetensors", nothing), "holds no trained model"),
+    "no-model": (changed("model.safetensors", nothing), "is missing: restore it"),
     "no-trained": (changed("trained.json", nothing), "holds no trained model"),
     "cut-model": (changed("model.safetensors", holding(b"cut")), "model.safetensors is damaged"),
     "fifo-model": (changed("model.safetensors", os.mkfifo), "is no regular file"),

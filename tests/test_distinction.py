@@ -3,14 +3,15 @@
 The references walk dictionaries, enumerate boundaries by recursion and read whole sequences.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from nextlat_bench.probes._sampling import MAX_ROWS, history_pairs, room
 from nextlat_bench.probes.distinction import Distinction, true_boundary, truly_distinguishes
-from nextlat_bench.subject import Oracle
+from nextlat_bench.subject import Oracle, known_subject
+from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Distinction(num_pairs=120, max_boundary=10**6)
 SEED = 7  # as in conftest
@@ -164,6 +165,22 @@ def test_known_answers(taxi, known, streets, trials, measured, name):
 
 def test_the_table_is_complete(known):
     assert set(TABLE) == set(known)
+
+
+def test_pairs_of_one_state_are_left_out(taxi):
+    """Of pairs that hold the same state twice there is nothing to tell apart."""
+    half = taxi.prompts("test", 0, 20)
+
+    class Twice(Taxi):
+        def prompts(self, split, start, n):
+            return np.concatenate([half, np.roll(half[:15], 1, axis=0), half[15:]])[start:][:n]
+
+    twice = Twice(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+    subject = known_subject("oracle", twice)
+    probe = Distinction(num_pairs=20)
+    for row in probe.measure(subject, twice, np.random.default_rng(0)):
+        assert "5 of one state" in row.skipped_because
+        assert row.n + row.n_skipped == 20
 
 
 def test_true_boundary_is_the_recursion(taxi, streets, trials):

@@ -15,7 +15,7 @@ from nextlat_bench.report.figures import FIGURES, figure
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, committed
 from nextlat_bench.report.sheets import Sheet
-from nextlat_bench.report.shipped import committed_choices
+from nextlat_bench.report.shipped import committed_benchmarks, committed_choices
 from nextlat_bench.report.tables import Table
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +118,23 @@ def test_where_each_run_was_trained_is_kept() -> None:
         assert {"device", "precision", "threads", "platform", "python"} <= facts.keys()
         assert "torch" in facts["versions"]
         assert facts["seconds_since_start_or_resume"] > 0
+
+
+def test_the_readmes_speeds_are_the_tables() -> None:
+    facts = committed_benchmarks()
+    steps = facts["training"]["Training step: 6 layers, D 256, B 64, T 68"]
+    small = facts["training"]["Training step: 4 layers, D 128, B 128, T 64"]
+    [cores] = [each for each in facts["parallel"].values() if isinstance(each, dict)]
+    ratios = [
+        *(steps[f"NextLat d={d}"]["ratio"] for d in (1, 2, 8)),
+        *(each["ratio"] for side, each in steps.items() if "Llama" in side or "latent d" in side),
+        small["NextLat d=8"]["ratio"],
+        *(each["speedup"] for each in cores.values()),
+    ]
+    shown = README.partition("## How fast")[2].partition("## How it is built")[0]
+    for _, median, _ in ratios:
+        assert median == 1 or f"{median:.2f}" in shown
+    assert f"{steps['GPT']['milliseconds'][1] / 1e3:.2f} s" in shown
 
 
 def test_the_readme_shows_tables() -> None:

@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from test_language import whole
 from texts import Fixed, texts_task, write_texts
 
+from nextlat_bench.presets import a5 as a5_preset
 from nextlat_bench.presets import language as presets
 from nextlat_bench.probes import lookahead
 from nextlat_bench.probes._core import NotApplicable
@@ -140,6 +141,13 @@ def test_an_untrained_decoder_stands_beside():
 def test_what_has_no_hidden_states_is_not_applicable(task):
     with pytest.raises(NotApplicable, match="fixed has no hidden states"):
         next(Lookahead().measure(Fixed(np.zeros(3)), task, np.random.default_rng(0)))
+
+
+def test_answers_at_the_same_position_lie_not_ahead():
+    run = a5_preset.run("gpt", "smoke", 0)
+    subject = TrainedModel(run, build(run))
+    with pytest.raises(NotApplicable, match="no tokens that lie ahead"):
+        list(Lookahead().measure(subject, run.task, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("bad", [(), (0,), (1.5,), 3])

@@ -37,6 +37,17 @@ PROBE = (
     "measure(self, subject, task, rng)",
     "size = subject.vocab_size",
 )
+MEASURE = (
+    "from nextlat_bench.probes.next_token import Measurement, NextToken",
+    *PROBE[1:3],
+    "found = [Measurement('legal_top1', 0.5, 0.4, 0.6, 10)]",
+)
+INIT = (*OBJECTIVE[:2], "init(self, config, end=None)", "module = super().init(config, end)")
+LOGITS = (
+    *OBJECTIVE[:2],
+    "logits(self, decoder, extra, hidden, tokens)",
+    "logits = super().logits(decoder, extra, hidden, tokens)",
+)
 FAULTS = {
     "objective's own error": (OBJECTIVE, "return {}['weight']", "line 12, in loss: KeyError"),
     "an error of what it calls": (OBJECTIVE, "return losses.total @ 1", "line 12, in loss: Type"),
@@ -45,6 +56,52 @@ FAULTS = {
         OBJECTIVE,
         "return Losses(losses.total.detach(), losses.parts, losses.hidden)",
         "errs.loss gave a total that no weight changes",
+    ),
+    "a part is no tensor": (
+        OBJECTIVE,
+        "return Losses(losses.total, {'own': 0.5}, losses.hidden)",
+        "errs.loss gave for own what is no tensor of one number",
+    ),
+    "a total of two": (
+        OBJECTIVE,
+        "return Losses(losses.total.repeat(2), losses.parts, losses.hidden)",
+        "errs.loss gave for total what is no tensor of one number",
+    ),
+    "a column's name": (
+        OBJECTIVE,
+        "return Losses(losses.total, {'step': losses.total.detach()}, losses.hidden)",
+        "errs.loss gave a part called 'step', which the log has already",
+    ),
+    "no hidden states": (
+        OBJECTIVE,
+        "return Losses(losses.total, losses.parts, None)",
+        "errs.loss gave a NoneType as its hidden states",
+    ),
+    "no module": (INIT, "return []", "errs.init gave a list: expected a torch.nn.Module"),
+    "no probabilities": (
+        LOGITS,
+        "return logits * float('nan')",
+        "errs.logits gave what are no probabilities",
+    ),
+    "one logit fewer": (
+        LOGITS,
+        "return logits[..., 1:]",
+        "errs.logits gave 5 a position: expected 6",
+    ),
+    "fewer rows": (
+        TASK,
+        "return batch if n == 1 else super().sample(split, start, n - 1)",
+        "errs.sample gave 15 rows of training examples: expected 16",
+    ),
+    "no whole numbers": (
+        TASK,
+        "return replace(batch, tokens=batch.tokens + 0.5)",
+        "errs.sample gave tokens that are no whole numbers",
+    ),
+    "nothing to learn": (
+        TASK,
+        "return replace(batch, targets=batch.targets * 0 - 1)",
+        "errs.sample gave no scored target in 16 examples",
     ),
     "no batch": (
         TASK,
@@ -66,6 +123,17 @@ FAULTS = {
         "return replace(batch, targets=batch.targets - 60)",
         "errs.sample gave targets from -60 to -1: expected -1 to 59",
     ),
+    "no measurements": (
+        MEASURE,
+        "return None",
+        "probe errs gave a NoneType: expected Measurements",
+    ),
+    "a bare number": (MEASURE, "return [0.5]", "probe errs gave a float: expected a Measurement"),
+    "twice the same": (
+        MEASURE,
+        "return [*found, found[0]]",
+        "probe errs gave 'legal_top1' twice",
+    ),
     "probe's own error": (PROBE, "yield size.bits", "line 12, in measure: AttributeError"),
 }
 
@@ -80,7 +148,7 @@ def test_one_line_says_where(
     (tmp_path / f"{module}.py").write_text(OWN.format(*parts, f"{first}\n        {body}"))
     monkeypatch.syspath_prepend(str(tmp_path))
     dotted, out = f"{module}:Errs", tmp_path / "runs"
-    if kind == PROBE:
+    if kind[1] == PROBE[1]:
         asked = ["probe", "uniform", dotted, "--task", "a5", "--scale", "smoke", "--out", str(out)]
     elif kind == TASK:
         asked = recipe(dotted, out, objective="gpt")

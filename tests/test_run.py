@@ -10,6 +10,7 @@ import pytest
 from nextlat_bench import registry
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import SCALES, DecoderConfig, Run, Training
+from nextlat_bench.tasks.taxi import Taxi
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,17 @@ def test_json_round_trip(objective: str, scale: str) -> None:
     assert again == made
     assert again.id == made.id
     assert made.id.startswith(f"taxi-{objective}-{scale}-s3-")
+
+
+def test_settings_count_together(run: Run) -> None:
+    """What is valid only together may come in any order."""
+    both = ["decoder.heads=6", "decoder.width=132"]
+    for settings in (both, both[::-1]):
+        decoder = run.override(settings).decoder
+        assert (decoder.heads, decoder.width) == (6, 132)
+    assert run.override(["training.steps=3", "training.steps=4"]).training.steps == 4
+    with pytest.raises(ValueError, match="heads"):
+        run.override(both[:1])
 
 
 def test_id_is_by_content(run: Run) -> None:
@@ -121,3 +133,15 @@ def test_a_later_field_at_its_default_changes_no_id() -> None:
 def test_decoder_refuses(field: str, value: object) -> None:
     with pytest.raises(ValueError, match="DecoderConfig"):
         DecoderConfig(**{field: value})  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Graded(Taxi):
+    grades: tuple[int, ...] = (1, 2)
+
+
+def test_tuples_come_back_as_tuples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has lists alone, which no cache takes."""
+    monkeypatch.setattr(registry, "load", lambda kind, name: Graded)
+    value = {"name": "graded", "parameters": {"grades": [3, 4], "radius": 500.0}}
+    assert hash(registry.from_json("tasks", value)) == hash(Graded(grades=(3, 4), radius=500.0))

@@ -59,10 +59,11 @@ def run(
     """
     from nextlat_bench.job import Asked, How, finish
     from nextlat_bench.run_dir import RunDir
-    from nextlat_bench.train import chosen_device
+    from nextlat_bench.train import check_processes, chosen_device
 
     chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
+    check_processes(chosen, sharded)
     for drawn in ("train", split):
         chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)
@@ -210,12 +211,18 @@ def probe(
             help="A Hugging Face folder, an exported model, or a callable: tokens to logits.",
         ),
     ] = None,
-    task: Annotated[str, typer.Option(help="Of a known subject, or of --model.")] = "taxi",
-    scale: Scale = "laptop",
+    task: Annotated[
+        str | None, typer.Option(help="Of a known subject, or of --model; default: taxi.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Of that task: smoke, laptop (default) or paper.")
+    ] = None,
     streets: Streets = None,
     graph: Graph = None,
     settings: Settings = None,
-    out: Out = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where its folder is made; default: runs.")
+    ] = None,
     device: Device = None,
     split: Split = "test",
 ) -> None:
@@ -228,12 +235,25 @@ def probe(
 
     Example: nextlat-bench probe --model my_hf_folder --task taxi compression
     """
+    from nextlat_bench.export import is_exported
     from nextlat_bench.job import measure_known, measure_model, measure_run
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.subject import KNOWN
     from nextlat_bench.taggers import OF_WORDS
 
     known, probes = KNOWN | OF_WORDS, words or []
+    given: dict[str, Any] = {"--task": task, "--scale": scale, "--streets": streets}
+    given |= {"--graph": graph, "--set": settings}
+
+    def refuse(what: str, options: dict[str, Any]) -> None:
+        if extra := [name for name, value in options.items() if value]:
+            raise ValueError(f"{extra[0]}: {what} says itself what it is a run of")
+
+    def chosen_task() -> "Run":
+        name, size = task or "taxi", scale or "laptop"
+        return preset(name, "gpt", size, 0, settings, streets=streets, graph=graph)
+
+    where = out or Path("runs")
     if model is None and not probes:
         raise ValueError("nothing to probe: expected RUN_DIR, SUBJECT or --model PATH")
     with progress_bars(console()) as advance:
@@ -242,20 +262,18 @@ def probe(
             advance(tick.what, tick.done, tick.total, tick.note)
 
         if model is not None:
-            chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-            records = measure_model(model, chosen, probes, out, device, split, listen)
+            if is_exported(model):  # --task may be said, and is compared
+                refuse(model, {name: v for name, v in given.items() if name != "--task"})
+            records = measure_model(model, chosen_task(), probes, where, device, split, listen)
         elif (subject := probes.pop(0)) in known:
-            chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph)
-            records = measure_known(subject, chosen, out, split, listen, probes)
+            records = measure_known(subject, chosen_task(), where, split, listen, probes)
         else:
             folder = RunDir(subject)
             if not folder.path.is_dir():
                 raise ValueError(
                     f"{subject} is neither a run folder nor a known subject ({', '.join(known)})"
                 )
-            given = {"--streets": streets, "--graph": graph, "--set": settings}
-            if extra := [name for name, value in given.items() if value]:
-                raise ValueError(f"{extra[0]}: {subject} says itself what it is a run of")
+            refuse(subject, given | {"--out": out})
             chosen = folder.run()
             with folder.lock():
                 records = measure_run(folder, chosen, probes, device, split, listen)

@@ -59,7 +59,7 @@ def sample(
 
     Example: nextlat-bench sample taxi -n 5
     """
-    from nextlat_bench.samples import write_samples
+    from nextlat_bench.samples import texts, write_samples
 
     chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph).task
     batch = chosen.sample(split, start, n)
@@ -67,8 +67,7 @@ def sample(
         write_samples(out, chosen, batch)
         print(f"{len(batch.tokens)} examples of {task}, split {split}, in {out}")
         return
-    for tokens in batch.tokens:
-        print(chosen.text(tokens))
+    print("\n".join(texts(chosen, batch)))
 
 
 @app.command()

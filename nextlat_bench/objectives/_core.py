@@ -18,6 +18,7 @@ __all__ = [
     "MultiToken",
     "Objective",
     "ahead_loss",
+    "check_horizon",
     "scored_loss",
     "stream_of",
 ]
@@ -85,6 +86,15 @@ class Objective(ABC):
         return decoder.head(hidden)  # type: ignore[no-any-return]
 
 
+def check_horizon(horizon: int, task: Task) -> None:
+    """No training sequence has tokens farther ahead; their losses would be means of nothing."""
+    if horizon >= task.max_length:
+        raise ValueError(
+            f"horizon = {horizon}: sequences of {task.name} have {task.max_length} tokens at most, "
+            f"so no token is farther ahead than {task.max_length - 1}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class MultiToken(Objective):
     """What MTP and JTP share: `horizon` tokens beyond the next one, their losses at `weight`."""
@@ -95,6 +105,9 @@ class MultiToken(Objective):
     def __post_init__(self) -> None:
         check_count(self, "horizon", most=FARTHEST)
         check_number(self, "weight")
+
+    def check_task(self, task: Task) -> None:
+        check_horizon(self.horizon, task)
 
     def combine(self, losses: list[Tensor], hidden: Tensor) -> Losses:
         """CE_0 + weight * mean of CE_1..CE_d."""

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from nextlat_bench import kernels
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import NORM_EPS, Decoder, RMSNorm, initialise
-from nextlat_bench.objectives._core import FARTHEST, Losses, Objective, scored_loss
+from nextlat_bench.objectives._core import FARTHEST, Losses, Objective, check_horizon, scored_loss
 from nextlat_bench.run import WIDEST, DecoderConfig
-from nextlat_bench.tasks._core import check_count, check_number
+from nextlat_bench.tasks._core import Task, check_count, check_number
 
 __all__ = ["LatentDynamics", "NextLat"]
 
@@ -96,6 +96,9 @@ class NextLat(Objective):
         check_number(self, "kl_weight")
         check_count(self, "dynamics_width", most=WIDEST, optional=True)
 
+    def check_task(self, task: Task) -> None:
+        check_horizon(self.horizon, task)
+
     def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return LatentDynamics(config.width, self.dynamics_width or config.width)
 
@@ -106,7 +109,9 @@ class NextLat(Objective):
             decoder, cast(LatentDynamics, extra), batch, hidden, logits.detach()
         )
         total = next_token + self.latent_weight * latent + self.kl_weight * kl
-        parts = {"next_token": next_token, "latent": latent, "kl": kl}
+        parts = {"next_token": next_token, "latent": latent} | (
+            {"kl": kl} if self.kl_weight else {}
+        )
         return Losses(total, {k: v.detach() for k, v in parts.items()}, hidden.detach())
 
     def auxiliary(

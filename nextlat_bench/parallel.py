@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["add_gradients", "check_parts", "group", "rank", "same", "size", "total", "wait"]
+__all__ = ["add_gradients", "alone", "check_parts", "group", "rank", "same", "size", "total"]
+__all__ += ["wait"]
 
 T = TypeVar("T")
 
@@ -30,10 +31,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def alone() -> bool:
+    """Did torchrun begin this process alone, or not at all?"""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
 @contextmanager
 def group(device: str) -> Iterator[None]:
     """Joins the processes that torchrun began; by itself, a process is its own group."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if alone():
         yield
         return
     if device == "cuda":

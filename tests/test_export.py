@@ -84,9 +84,9 @@ def call(*arguments: str) -> str:
 def test_the_commands(folder: RunDir, tmp_path: Path) -> None:
     """An exported model is measured as its run is, under a name of its own."""
     assert call("export", str(folder.path), str(tmp_path / "model")).strip().endswith("model")
-    probe = ["probe", "--scale", "smoke", "--out", str(tmp_path / "runs")]
+    probe = ["probe", "--out", str(tmp_path / "runs")]
     model = ["--model", str(tmp_path / "model")]
-    call(*probe, str(folder.path), "next_token", "rank")
+    call("probe", str(folder.path), "next_token", "rank")
     assert "NextLat" in call(*probe, *model, "next_token", "rank")
     [path] = (tmp_path / "runs").glob(f"{folder.run().id}-*/records.jsonl")
     found, expected = read(path), read(folder.records)
@@ -99,6 +99,8 @@ def test_the_commands(folder: RunDir, tmp_path: Path) -> None:
     assert path.stat() == before
     with pytest.raises(ValueError, match="is a model of taxi: add --task taxi"):
         call(*probe, *model, "--task", "a5")
+    with pytest.raises(ValueError, match="says itself what it is a run of"):
+        call(*probe, *model, "--scale", "laptop")
 
 
 def test_what_cannot_be_exported(folder: RunDir, tmp_path: Path) -> None:

@@ -170,13 +170,15 @@ def rows(
         raise ValueError(f"{who} gave a {type(measurements).__name__}: expected Measurements")
     try:
         found: list[Measurement] = []
+        seen: set[tuple[str, str]] = set()
         for m in measurements:
             if not isinstance(m, Measurement):
                 raise ValueError(f"{who} gave a {type(m).__name__}: expected a Measurement")
             if m.metric not in declared:
                 raise ValueError(f"{who}: {m.metric!r} is none of its metrics")
-            if (m.metric, m.condition) in {(each.metric, each.condition) for each in found}:
+            if (m.metric, m.condition) in seen:
                 raise ValueError(f"{who} gave {f'{m.metric} {m.condition}'.strip()!r} twice")
+            seen.add((m.metric, m.condition))
             found.append(m)
     except NotApplicable as reason:
         nan = float("nan")

@@ -122,16 +122,19 @@ def test_time_is_put_where_it_went(core: Any) -> None:
 
     a = torch.randn(512, 512, requires_grad=True)
     known = {
-        PRODUCTS: lambda: (a @ a).backward(a),
-        "elementwise": lambda: torch.nn.functional.gelu(a).backward(a),
-        "softmax": lambda: a.softmax(-1).backward(a),
+        PRODUCTS: lambda: torch.autograd.grad(a @ a, a, a),
+        "elementwise": lambda: torch.autograd.grad(torch.nn.functional.gelu(a), a, a),
+        "softmax": lambda: torch.autograd.grad(a.softmax(-1), a, a),
         "casts and copies": lambda: a.to(torch.float64),
         "rows by their index": lambda: a[torch.arange(512)],
         "sums and norms": lambda: torch.linalg.vector_norm(a, dim=-1),
     }
     for kind, step in known.items():
         seconds = by_kind(step)
-        assert max(seconds, key=seconds.__getitem__) == kind
+        took = {name for name, each in seconds.items() if each} - {REST}
+        assert took - ({"elementwise"} if kind == PRODUCTS else set()) == {
+            kind
+        }  # two gradients, a sum
     seconds = profiled(NextLat(horizon=2), Shape(2, 2, 64, 8, 32), vocab=300)
     assert list(seconds) == [*KINDS, REST]
     assert min(seconds.values()) > 0

@@ -9,22 +9,23 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmarks._core import Section, one_thread
 from benchmarks.peers import Shape
-from benchmarks.training import SHAPES, as_batch, matrix_flops, matrix_rates, stream, walks
-from nextlat_bench.decoder import Decoder
+from benchmarks.training import SHAPES, as_batch, matrix_flops, matrix_rates, ours, stream, walks
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import chosen_precision
-from nextlat_bench.run import DecoderConfig, Training
+from nextlat_bench.run import Training
 from nextlat_bench.train import Workers, clip
 
 __all__ = ["run"]
 
 STEPS, WARM = 5, 3
+HORIZONS = (0, 1, 8)  # 0: GPT
 PRODUCTS = "matrix products"
 REST = "the rest, Python and PyTorch's own bookkeeping"
 # kind -> PyTorch's operations, after "aten::"; those with _backward or _ at their end besides
@@ -41,16 +42,13 @@ KINDS = {
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names.split()}
 
 
-def profiled(objective: Objective, shape: Shape, vocab: int) -> dict[str, float]:
-    """Seconds of a step by kind."""
-    config = DecoderConfig(layers=shape.layers, heads=shape.heads, width=shape.width)
-    model = torch.nn.Module()
-    model.decoder = Decoder(config, vocab, shape.length)
-    model.extra = objective.init(config)
+def profiled(objective: Objective, shape: Shape, tokens: Tensor, vocab: int) -> dict[str, float]:
+    """Seconds of a step by kind, on (B, T + 1) tokens."""
+    model = ours(objective, shape, tokens, vocab)[0]
     training = Training(steps=1, examples=shape.batch, clip=1.0)
     optimizers = make_optimizers(training, model)
     workers = Workers(1, torch.get_num_threads(), "cpu", chosen_precision(training, "cpu"))
-    batch = as_batch(stream(walks(), shape.batch, shape.length))
+    batch = as_batch(tokens)
     parameters = list(model.parameters())
 
     def step() -> None:
@@ -65,7 +63,7 @@ def profiled(objective: Objective, shape: Shape, vocab: int) -> dict[str, float]
     return by_kind(step)
 
 
-def by_kind(step: Callable[[], None]) -> dict[str, float]:
+def by_kind(step: Callable[[], object]) -> dict[str, float]:
     for _ in range(WARM):
         step()
     with torch.profiler.profile() as seen:
@@ -81,28 +79,28 @@ def by_kind(step: Callable[[], None]) -> dict[str, float]:
 
 def run() -> list[Section]:
     torch.manual_seed(0)
-    vocab = len(walks().vocab)
-    sections = []
+    task = walks()
     with one_thread():
         limit = matrix_rates()[chosen_precision(Training(steps=1, examples=1), "cpu")]
-        for shape in SHAPES:
-            sides = {"GPT": profiled(GPT(), shape, vocab)}
-            sides |= {f"NextLat d={d}": profiled(NextLat(horizon=d), shape, vocab) for d in (1, 8)}
-            sections.append(shares(shape, sides, limit, vocab))
-    return sections
+        return [
+            shares(shape, stream(task, shape.batch, shape.length), len(task.vocab), limit)
+            for shape in SHAPES
+        ]
 
 
-def shares(shape: Shape, sides: dict[str, dict[str, float]], limit: float, vocab: int) -> Section:
+def shares(shape: Shape, tokens: Tensor, vocab: int, limit: float) -> Section:
     """A row a kind; under them, at what share of the limit (GFLOP/s) the products run."""
+    objectives = {d: NextLat(horizon=d) if d else GPT() for d in HORIZONS}
+    taken = {d: profiled(each, shape, tokens, vocab) for d, each in objectives.items()}
+    sides = {f"NextLat d={d}" if d else "GPT": seconds for d, seconds in taken.items()}
     table = Section(f"A training step's time: {shape}", ["kind of operation", *sides])
     for kind in (*KINDS, REST):
         table.add(kind, *(f"{s[kind] / sum(s.values()):.0%}" for s in sides.values()))
-    horizons = {name: int(name.partition("d=")[2] or 0) for name in sides}
     rates = [
-        matrix_flops(horizons[name], shape, vocab) / seconds[PRODUCTS] / 1e9 / limit
-        for name, seconds in sides.items()
+        matrix_flops(d, shape, vocab) / seconds[PRODUCTS] / 1e9 / limit
+        for d, seconds in taken.items()
     ]
     table.add("the products' rate, of the machine's limit", *(f"{rate:.0%}" for rate in rates))
-    table.facts = {name: dict(seconds) for name, seconds in sides.items()}
+    table.facts = dict(sides)
     table.notes.append(f"{STEPS} steps under the profiler, after {WARM} without it.")
     return table

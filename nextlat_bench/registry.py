@@ -272,9 +272,11 @@ def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     known = [f.name for f in fields(plugin)]
     for parameter in value["parameters"]:
         check_name(f"parameter of {value['name']}", parameter, known)
-    kinds = get_type_hints(plugin)  # JSON knows lists alone
-    given = {
-        name: tuple(each) if get_origin(kinds[name]) is tuple or kinds[name] is tuple else each
-        for name, each in value["parameters"].items()
+    lists = {name: each for name, each in value["parameters"].items() if isinstance(each, list)}
+    kinds = get_type_hints(plugin) if lists else {}
+    tuples = {  # JSON has lists alone
+        name: tuple(each)
+        for name, each in lists.items()
+        if tuple in (kinds[name], get_origin(kinds[name]))
     }
-    return plugin(**given)
+    return plugin(**value["parameters"] | tuples)

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from nextlat_bench.report.contents import made, names
-from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, to_json
+from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, run_folders, to_json
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
+from nextlat_bench.run_dir import RunDir, read_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
@@ -32,7 +33,7 @@ def main(runs: list[str]) -> None:
     tried = added(CHOICES, collect_tried(*map(Path, runs)))
     exhibits = collect_exhibits(*map(Path, runs))
     keep(exhibits, {record.run: record.task for record in records})
-    keep_provenance([*map(Path, runs)], {record.run for record in [*records, *tried]})
+    keep_provenance(run_folders(*map(Path, runs)), {record.run for record in [*records, *tried]})
     RENDERED.mkdir(exist_ok=True)
     for name in names():
         shown = made(name, records, tried)
@@ -78,18 +79,15 @@ def keep(exhibits: Exhibits, tasks: dict[str, str]) -> None:
         path.write_bytes(content)
 
 
-def keep_provenance(paths: list[Path], named: set[str]) -> None:
+def keep_provenance(folders: list[Path], named: set[str]) -> None:
     """A line a run that `named` has: commit, machine, versions and seconds of its training."""
     known = PROVENANCE.read_text(encoding="utf-8").splitlines() if PROVENANCE.exists() else []
     lines = {json.loads(line)["run"]: line for line in known}
-    for folder in (child for path in paths for child in (path, *path.glob("*/"))):
-        trained = folder / "trained.json"
-        if folder.name in named and trained.exists():
-            facts = json.loads((folder / "provenance.json").read_text()) | json.loads(
-                trained.read_text()
-            )
+    for folder in map(RunDir, folders):
+        if (run := folder.path.name) in named and folder.trained.exists():
+            facts = read_json(folder.provenance) | read_json(folder.trained)
             del facts["command"]  # the settings are the records'; its paths are nobody's business
-            lines[folder.name] = json.dumps({"run": folder.name, **facts})
+            lines[run] = json.dumps({"run": run, **facts})
     kept = sorted(line for run, line in lines.items() if run in named)
     PROVENANCE.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 

@@ -285,3 +285,18 @@ def test_it_needs_numpy_alone():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_of_several_documents_say_where_each_begins(tmp_path):
+    """A5's first words at the laptop's scale are short, side by side in a row."""
+    out = tmp_path / "a5.npz"
+    command = [sys.executable, "-m", "nextlat_bench", "sample", "a5", "-n", "1"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
+    made = np.load(out)
+    assert sorted(made) == ["document", "position", "targets", "tokens", "vocabulary"]
+    [begins] = made["position"] == 0
+    assert begins.sum() == len(np.unique(made["document"])) == len(text.split("; ")) > 1
+    ends = np.flatnonzero(np.append(begins[1:], True))
+    products = [word.rpartition(" = ")[2] for word in text.split("; ")]
+    assert products == made["vocabulary"][made["targets"][0, ends]].tolist()

@@ -135,6 +135,7 @@ def test_time_is_put_where_it_went(core: Any) -> None:
         assert took - ({"elementwise"} if kind == PRODUCTS else set()) == {
             kind
         }  # two gradients, a sum
-    seconds = profiled(NextLat(horizon=2), Shape(2, 2, 64, 8, 32), vocab=300)
+    shape, tokens = Shape(2, 2, 64, 8, 32), torch.randint(300, (8, 33))
+    seconds = profiled(NextLat(horizon=2), shape, tokens, vocab=300)
     assert list(seconds) == [*KINDS, REST]
     assert min(seconds.values()) > 0

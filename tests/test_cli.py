@@ -185,20 +185,6 @@ def test_sample(tmp_path: Path) -> None:
     assert [len(row["targets"]) for row in rows] == [len(row["tokens"]) for row in rows]
 
 
-def test_rows_of_several_documents_say_where_each_begins(tmp_path: Path) -> None:
-    """A5's first words at the laptop's scale are short, side by side in a row."""
-    out = tmp_path / "a5.npz"
-    text = call("sample", "a5", "-n", "1").stdout.strip()
-    assert call("sample", "a5", "-n", "1", "--out", str(out)).returncode == 0
-    made = np.load(out)
-    assert sorted(made) == ["document", "position", "targets", "tokens", "vocabulary"]
-    [begins] = made["position"] == 0
-    assert begins.sum() == len(np.unique(made["document"])) == len(text.split("; ")) > 1
-    ends = np.flatnonzero(np.append(begins[1:], True))
-    products = [word.rpartition(" = ")[2] for word in text.split("; ")]
-    assert products == made["vocabulary"][made["targets"][0, ends]].tolist()
-
-
 def test_another_text_is_read_with_its_own_digest(tmp_path: Path) -> None:
     """README's task.source=FOLDER: the digest of Python's text does not stay behind."""
     for k in range(30):

@@ -17,6 +17,7 @@ from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
 from nextlat_bench.train import (
+    COLUMNS,
     DivergedError,
     Model,
     Progress,
@@ -107,6 +108,7 @@ def test_loss_falls(tmp_path: Path, objective: str) -> None:
     rows = trained(run, tmp_path).metric_rows()
     assert rows[-1]["next_token"] < 0.8 * rows[0]["next_token"]
     assert all(row["latent_std"] > 0 for row in rows)
+    assert all(row.keys() > {*COLUMNS} for row in rows)  # beside the parts of its loss
 
 
 def test_divergence_keeps_the_last_good_checkpoint(

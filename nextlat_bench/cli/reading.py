@@ -67,7 +67,8 @@ def sample(
         write_samples(out, chosen, batch)
         print(f"{len(batch.tokens)} examples of {task}, split {split}, in {out}")
         return
-    print("\n".join(texts(chosen, batch)))
+    for text in texts(chosen, batch):
+        print(text)
 
 
 @app.command()

@@ -111,14 +111,18 @@ def curve_records(records: Sequence[Record], exhibits: Exhibits) -> list[Record]
     return found
 
 
-def collect_exhibits(*paths: Path) -> Exhibits:
-    """Those of run folders, and of the run folders in folders, over the committed ones."""
+def run_folders(*paths: Path) -> list[Path]:
+    """Those of the paths that are run folders, and the run folders in them."""
     folders = [path for path in paths if path.is_dir()]
     folders += [inner for path in folders for inner in sorted(path.glob("*/"))]
-    folders = [folder for folder in folders if (folder / "run.json").is_file()]
+    return [folder for folder in folders if (folder / "run.json").is_file()]
+
+
+def collect_exhibits(*paths: Path) -> Exhibits:
+    """Those of run folders, and of the run folders in folders, over the committed ones."""
     known = committed_exhibits()
     curves, maps = dict(known.curves), dict(known.maps)
-    for folder in folders:
+    for folder in run_folders(*paths):
         log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
         if log.is_file() and (curve := curve_of(folder.name, list(_logged(read_bytes(log))))):
             curves[curve.run] = curve

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["add_gradients", "alone", "check_parts", "group", "rank", "same", "size", "total"]
+__all__ = ["add_gradients", "begun", "check_parts", "group", "rank", "same", "size", "total"]
 __all__ += ["wait"]
 
 T = TypeVar("T")
@@ -31,15 +31,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def alone() -> bool:
-    """Did torchrun begin this process alone, or not at all?"""
-    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+def begun() -> int:
+    """How many processes torchrun began; they have met in a `group` alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def group(device: str) -> Iterator[None]:
     """Joins the processes that torchrun began; by itself, a process is its own group."""
-    if alone():
+    if begun() == 1:
         yield
         return
     if device == "cuda":
@@ -61,10 +61,10 @@ def group(device: str) -> Iterator[None]:
 
 def check_parts(micro_batches: int) -> None:
     """Every process must have as many micro-batches as the others."""
-    if micro_batches % size():
+    if micro_batches % (processes := begun()):
         raise ValueError(
-            f"Training.micro_batches = {micro_batches}: expected a multiple of the {size()} "
-            f"processes that train together; add --set training.micro_batches={size()}"
+            f"Training.micro_batches = {micro_batches}: expected a multiple of the {processes} "
+            f"processes that train together; add --set training.micro_batches={processes}"
         )
 
 

@@ -19,7 +19,7 @@ __all__ = ["check", "clip", "here", "is_sharded", "shard", "spread", "whole"]
 
 def check(training: Training) -> None:
     """Sharding has a point for several processes, and AdamW alone acts on parts of a matrix."""
-    if parallel.size() == 1:
+    if parallel.begun() == 1:
         raise ValueError("--shard spreads a model over processes: start them with torchrun")
     if training.optimizer != "adamw":
         raise ValueError(

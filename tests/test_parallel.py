@@ -175,6 +175,7 @@ def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
     assert "start them with torchrun" in alone.stderr
     muon = call([*TORCHRUN, *command[1:]], "--out", str(tmp_path))
     assert "add --set training.optimizer=adamw" in refusal(muon)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
@@ -189,6 +190,7 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     assert done.stdout.count("training 6/6") == 1
     odd = call(command, *settings, "--set", "training.micro_batches=3")
     assert "expected a multiple of the 2 processes" in refusal(odd)
+    assert list((tmp_path / "runs").glob("a5-nextlat-*")) == [path]
     (path / "DONE").unlink()
     with RunDir(path).lock():
         assert "in use by another process" in refusal(call(command, *settings))

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import time
 from typing import NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
@@ -13,6 +14,7 @@ from nextlat_bench.console import follows, told
 __all__ = ["app", "main", "measuring", "reading"]
 
 INTERRUPTED = 130
+SECONDS_TO_SAY_IT = 10.0
 LOST_PEER = re.compile("gloo|nccl", re.IGNORECASE)
 
 
@@ -39,7 +41,7 @@ def main() -> None:
         if stopped:  # torch's writer of files makes an error of its own of an interrupted write
             end(stopped[0])
         if follows() and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
-            sys.exit(2)  # the first one says it
+            leave_it_to_the_first()
         if (message := told(error)) is None:
             raise
         refuse(message)
@@ -52,6 +54,14 @@ def end(number: int) -> NoReturn:
     """What a stop by this signal says, and its exit code."""
     print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
     sys.exit(128 + number)
+
+
+def leave_it_to_the_first() -> NoReturn:
+    """torchrun ends all processes as soon as one ends: the first has time to say why."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(SECONDS_TO_SAY_IT)
+    sys.exit(2)
 
 
 def refuse(message: str) -> NoReturn:

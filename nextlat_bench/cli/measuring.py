@@ -57,15 +57,13 @@ def run(
 
     Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
-    from nextlat_bench import parallel
     from nextlat_bench.job import Asked, How, finish
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import check_processes, chosen_device
 
     chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
-    if parallel.alone():  # others are asked once they have met
-        check_processes(chosen, sharded)
+    check_processes(chosen, sharded)
     for drawn in ("train", split):
         chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
     folder = RunDir.prepare(out, chosen)

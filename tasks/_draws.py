@@ -105,7 +105,7 @@ class DrawnTask(Task):
     """
 
     seed: int
-    num_train: int | None
+    num_train: int | None = None
     heldout: float
 
     def check_splits(self) -> None:

@@ -32,7 +32,6 @@ from nextlat_bench.tasks._core import (
     BoolArray,
     IntArray,
     Split,
-    Task,
     Vocabulary,
     World,
     block_rng,
@@ -44,17 +43,16 @@ from nextlat_bench.tasks._core import (
     is_int,
     is_number,
 )
-from nextlat_bench.tasks._draws import fill, split_by_hash
+from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, split_by_hash
 from nextlat_bench.tasks._streets import DIRECTIONS, StreetMap
 
 __all__ = ["StreetMap", "Taxi", "TaxiWorld"]
 
 Generator = Literal["random", "shortest", "noisy"]
-BLOCK = 1024  # examples drawn together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taxi(Task):
+class Taxi(DrawnTask):
     """Walks on a street map. An invalid field is a ValueError that names it.
 
     streets: a StreetMap, or what StreetMap.load takes.
@@ -124,21 +122,29 @@ class Taxi(Task):
 
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Walks start..start+n of a split, padded to max_length. Random access."""
-        check_range(split, start, n)
-        rows = [
-            _block(self, split, block)[0][max(0, start - block * BLOCK) : start + n - block * BLOCK]
-            for block in range(start // BLOCK, -(-(start + n) // BLOCK))
-        ]
-        empty = np.empty((0, self.max_length), np.int32)
-        tokens = np.concatenate([empty, *rows])
+        tokens = self.drawn(split, start, n)
         targets = np.full_like(tokens, -1)
         scored = tokens[:, 2:] != self.vocab.pad  # the destination predicts the first turn
         targets[:, 1:-1] = np.where(scored, tokens[:, 2:], -1)
         return Batch.of_sequences(tokens, targets, self.vocab.pad)
 
-    def rejection_rate(self, split: Split) -> float:
-        """Of the walks drawn for the split's first block, the share of other splits or too long."""
-        return _block(self, split, 0)[1]
+    def draw(self, split: Split, block: int) -> tuple[IntArray, float]:
+        """(BLOCK, max_length) tokens, and the share of walks of other splits or too long."""
+        rng = block_rng(self.seed, split, block)
+        parts, rejected = fill(
+            BLOCK,
+            1 - 2 * self.heldout if split == "train" else self.heldout,
+            lambda n: self._candidates(split, n, rng),
+            f"no {split} walk of {self.map.source} with {self.map.num_nodes} intersections: "
+            f"too few pairs for heldout = {self.heldout}",
+        )
+        origin, destination, turns = parts
+        num_nodes, pad = self.map.num_nodes, self.vocab.pad
+        tokens = np.full((BLOCK, self.max_length), pad, np.int32)
+        tokens[:, 0], tokens[:, 1] = origin, destination
+        tokens[:, 2:-1] = np.where(turns >= 0, turns + np.int32(num_nodes), pad)
+        tokens[np.arange(BLOCK), 2 + (turns >= 0).sum(axis=1)] = num_nodes + 8
+        return tokens, rejected
 
     def split_of(self, origins: IntArray, destinations: IntArray) -> IntArray:
         """(n,), (n,) -> (n,): each pair's index in SPLITS, by a hash of the pair and the seed."""
@@ -235,27 +241,6 @@ class Taxi(Task):
                 taken = streets.neighbour[nodes[:-1]] == nodes[1:, None]
                 turns[row, : len(taken)] = taken.argmax(axis=1)
         return turns, arrived
-
-
-@lru_cache(maxsize=16)  # sequential readers, and a split of test examples, draw a block once
-def _block(task: Taxi, split: Split, block: int) -> tuple[IntArray, float]:
-    """(BLOCK, max_length) tokens of a block of a split, and the share of walks rejected for it."""
-    rng = block_rng(task.seed, split, block)
-    parts, rejected = fill(
-        BLOCK,
-        1 - 2 * task.heldout if split == "train" else task.heldout,
-        lambda n: task._candidates(split, n, rng),
-        f"no {split} walk of {task.map.source} with {task.map.num_nodes} intersections: "
-        f"too few pairs for heldout = {task.heldout}",
-    )
-    origin, destination, turns = parts
-    num_nodes, pad = task.map.num_nodes, task.vocab.pad
-    tokens = np.full((BLOCK, task.max_length), pad, np.int32)
-    tokens[:, 0], tokens[:, 1] = origin, destination
-    tokens[:, 2:-1] = np.where(turns >= 0, turns + np.int32(num_nodes), pad)
-    tokens[np.arange(BLOCK), 2 + (turns >= 0).sum(axis=1)] = num_nodes + 8
-    tokens.setflags(write=False)
-    return tokens, rejected
 
 
 @lru_cache(maxsize=4)

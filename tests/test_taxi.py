@@ -14,7 +14,7 @@ from hand_maps import DIRECTIONS, random_streets, task_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextlat_bench.tasks import taxi
+from nextlat_bench.tasks import _draws, taxi
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
@@ -44,20 +44,21 @@ def test_turns_are_uniform_over_the_legal_ones():
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_random_access(generator, monkeypatch):
     task = task_on(7, generator=generator)
-    monkeypatch.setattr(taxi, "BLOCK", 16)
-    taxi._block.cache_clear()
+    for module in (_draws, taxi):
+        monkeypatch.setattr(module, "BLOCK", 16)
+    _draws._block.cache_clear()
     whole = task.sample("train", 0, 100)
-    taxi._block.cache_clear()
+    _draws._block.cache_clear()
     for start, n in ((0, 0), (0, 1), (15, 2), (16, 16), (37, 63), (99, 1)):
         part = task.sample("train", start, n)
         for name in ("tokens", "targets", "document", "position"):
             np.testing.assert_array_equal(
                 getattr(part, name), getattr(whole, name)[start : start + n]
             )
-    taxi._block.cache_clear()
+    _draws._block.cache_clear()
     assert len(task.sample("train", 10**9, 3)) == 3
-    assert taxi._block.cache_info().misses <= 2, "only the blocks asked for are drawn"
-    taxi._block.cache_clear()
+    assert _draws._block.cache_info().misses <= 2, "only the blocks asked for are drawn"
+    _draws._block.cache_clear()
     assert not np.array_equal(whole.tokens[:16], whole.tokens[16:32])
     whole.tokens[:] = 0
     assert task.sample("train", 0, 100).tokens.any(), "a caller cannot write into the cache"

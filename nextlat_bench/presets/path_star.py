@@ -72,6 +72,7 @@ def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
             micro_batches=2,
             optimizer="split_muon",
             learning_rate=1e-3,
+            muon_learning_rate=0.01 if objective == "bst" else 0.02,  # results/choices
             warmup_steps=100,
             decay_fraction=0.4,
             final_fraction=0.02,

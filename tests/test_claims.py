@@ -38,8 +38,9 @@ from nextlat_bench.report.verdicts import SEEDS, claims
         (HIGH, (LOW, LOW, LOW), "holds"),
         (HIGH, (LOW, MIDDLE, LOW), "holds in part"),
         (HIGH, (LOW, HIGH, LOW), "holds in part"),  # a tie is no lead
-        (HIGH, (HIGH, HIGH, HIGH), "does not hold here"),
-        (MIDDLE, (HIGH, HIGH, HIGH), "does not hold here"),  # 0.02 +- 0.023
+        (HIGH, (HIGH, HIGH, HIGH), "undecided"),  # nobody is told apart
+        (MIDDLE, (HIGH, HIGH, HIGH), "undecided"),  # 0.02 +- 0.023
+        (LOW, (LOW, HIGH, LOW), "does not hold here"),  # behind one, ahead of nobody
         (LOW, (HIGH, HIGH, HIGH), "does not hold here"),
         (LOW, (HIGH, (0.1, 0.1, 0.1), HIGH), "holds in part"),
         (HIGH[:2], (LOW, LOW, LOW), "not enough seeds"),

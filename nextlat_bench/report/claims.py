@@ -34,9 +34,13 @@ RULE = (
     "alike none, and there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "
     "arriving, for a model of one state for everything would lead in both.",
-    "Holds: ahead in every comparison. Holds in part: in some. Does not hold here: in none, which "
-    "may be for want of seeds or size. A verdict is given once nothing that is missing can change "
-    "it. Smoke scale does not count, nor does a setting without one complete comparison.",
+    "Holds: ahead in every comparison. Holds in part: in some. Does not hold here: ahead in none "
+    "and behind in some. Undecided: not told apart from anybody, for want of seeds, of trials or "
+    "of a difference. A verdict is given once nothing that is missing can change it. Smoke scale "
+    "does not count, nor does a setting without one complete comparison.",
+    "Seeds: those of one objective differ in their initial weights and in what the probes draw. "
+    "Countdown's differ in their data, too; elsewhere all seeds read the same training examples in "
+    "the same order, so that intervals over seeds leave out what other examples would change.",
     "Both sides at the end of the scale (all right, or at chance) say nothing; where nothing else "
     "is left, the claim is not testable at this scale.",
     "Only NextLat solves every graph, each as learnt from most examples: holds if it does and each "
@@ -67,8 +71,10 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         here = "\n".join(_here(claim, compared)) or DASH
         shown.append((claim.says, _paper(claim), here, "\n".join([verdict, *why])))
         notes += [f"{claim.name}: {text}." for text in claim.differs]
-        if machine := benchmarks.get(claim.benchmark, {}).get("machine"):
-            notes.append(f"{claim.name}: measured on {machine}.")
+        for machine in dict.fromkeys(
+            benchmarks.get(b, {}).get("machine") for b in claim.benchmarks
+        ):
+            notes += [f"{claim.name}: measured on {machine}."] * bool(machine)
         for c in compared:
             gap = _text(c.column, replace(c.gap, num_seeds=0))
             its = (c.against or DASH, _text(c.column, c.its or Estimate()), gap, c.outcome)

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from nextlat_bench.report.records import Facts, Record, told_apart
-from nextlat_bench.report.statistics import Estimate, over_seeds, share_of_seeds
+from nextlat_bench.report.statistics import Estimate, middle_of_seeds, over_seeds, share_of_seeds
 
 __all__ = ["DASH", "LAYOUTS", "Column", "Layout", "label_of", "names"]
 
@@ -28,7 +28,8 @@ class Column:
     conditions: any of these. "{}" in one is `multiple` times the task's own length.
     parameters: a probe's, where it matters.
     solved_at: the cell is the share of seeds whose value is at least this.
-    most: the largest value that there can be; 1 of percentages. Or the task's parameter that is it.
+    typical: it is their median, and the least and largest, for what no mean describes.
+    most: the largest value that there can be; 1 of percentages.
     """
 
     key: str
@@ -40,7 +41,8 @@ class Column:
     form: str = ".1f"
     multiple: int = 0
     solved_at: float | None = None
-    most: float | str = inf
+    typical: bool = False
+    most: float = inf
 
     @property
     def percent(self) -> bool:
@@ -60,13 +62,12 @@ class Column:
 
     def cell(self, records: Sequence[Record]) -> Estimate:
         """One record a seed, of one protocol -> the estimate over them, in the heading's unit."""
-        if self.solved_at is None:
-            most = 1.0 if self.percent else self.most
-            if isinstance(most, str):
-                most = max((float(r.task_parameters.get(most, inf)) for r in records), default=inf)
-            over = over_seeds(records, most)
-        else:
+        if self.typical:
+            over = middle_of_seeds(records)
+        elif self.solved_at is not None:
             over = share_of_seeds(records, self.solved_at)
+        else:
+            over = over_seeds(records, 1.0 if self.percent else self.most)
         return over.times(100.0 if self.percent else 1.0)
 
     def paper(self, row: Mapping[str, Any]) -> Estimate:
@@ -141,6 +142,12 @@ def countdown(key: str, heading: str, *parts: str) -> Column:
     return Column(key, heading, "accuracy", "accuracy", (condition,))
 
 
+def known(reading: str) -> Column:
+    """What a linear classifier knows of the state."""
+    heading = f"State probe, {reading} %"
+    return Column("", heading, "state_probe", "state_accuracy", (reading,))
+
+
 def at(reading: str, multiple: int, metric: str = "accuracy", heading: str = "") -> Column:
     """At so many times the training length."""
     return Column(
@@ -160,8 +167,8 @@ def text(key: str, heading: str, domain: str, metric: str = "perplexity") -> Col
 
 def reach(reading: str) -> Column:
     where = (f"reading={reading}",)
-    rest: dict[str, Any] = {"form": ".0f", "most": "test_length"}
-    return Column("", f"Reach, {reading}", "length_generalization", "reach", where, **rest)
+    heading = f"Reach, {reading}"
+    return Column("", heading, "length_generalization", "reach", where, form=".0f", typical=True)
 
 
 DOMAINS = {"prose": "wikipedia", "books": "books", "code": "code", "math": "math"}  # ours, theirs
@@ -203,6 +210,35 @@ LAYOUTS = {
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
         ),
         settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
+    ),
+    "states": Layout(
+        "Taxi: what do the hidden states know of where they are?",
+        task="taxi",
+        rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
+        columns=(
+            *(known(reading) for reading in ("hidden", "untrained", "embedding")),
+            Column("", "Distinction, precision", "distinction", "precision", form=".2f", most=1.0),
+            Column("", "Distinction, recall", "distinction", "recall", form=".2f", most=1.0),
+            Column("", "Transition, KL", "transition", "kl", ("steps=1",), form=".3f"),
+            Column(
+                *("", "Transition, distance", "transition", "latent_distance_ratio", ("steps=1",)),
+                form=".2f",
+            ),
+        ),
+        settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
+        notes=(
+            "State probe: of unseen positions the share whose state a linear classifier reads off "
+            "the hidden states; then off those of the network before training, and off the tokens' "
+            "embeddings",
+            "Distinction: precision, of the model's distinctions between two states the share that "
+            "are true; recall, of the true ones the share that the model makes. Read it beside "
+            "Table 1's compression, which a model of one state for everything would lead",
+            "Transition: how far the latent dynamics come out from the hidden state that the trunk "
+            "has a token later: the KL of what either says next, in nats, and their distance over "
+            "that of two states drawn at random; NextLat alone has such dynamics",
+            "None of this is a claim of the paper's, and no verdict rests on it: these columns "
+            "were put together after the records had been seen",
+        ),
     ),
     "path_star": Layout(
         "Path-Star: does it know where it is going before it sets out?",
@@ -256,7 +292,7 @@ LAYOUTS = {
             "Every column is of greedy answers; equations and the released reading are of held-out "
             "targets",
             "Released reading: the loose checker that was published, which never takes a number "
-            "away; for comparison only",
+            "away; the paper's numbers are of it",
         ),
     ),
     "a5": Layout(
@@ -278,7 +314,8 @@ LAYOUTS = {
         notes=(
             "At 1x, 3x, 20x: the running product at that multiple of the training length alone; "
             "whole word: at every position up to it",
-            "Reach: the longest length up to which accuracy is at least 95% at every position",
+            "Reach: the longest length up to which accuracy is at least 95% at every position; the "
+            "median of the seeds, with the least and the largest, since seeds lie far apart",
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from noisy states",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",

@@ -373,7 +373,10 @@ def paper_rows(name: str, objective: str | None, where: Facts) -> list[Facts]:
 
 
 def paper_protocol(name: str) -> list[str]:
-    """How the paper measured, in sentences that name the source and whether it is a figure."""
+    """How the paper measured, in sentences that name the source and whether it is a figure; none of
+    a table that the paper does not have."""
+    if name not in published():
+        return []
     paper = published()[name]
     source = f"Paper ({paper['source']}{', read off a figure' if paper['digitised'] else ''})"
     return [f"{source}: {text}." for text in paper["protocol"]]

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
-__all__ = ["Estimate", "difference", "mean_interval", "over_seeds"]
+__all__ = ["Estimate", "difference", "mean_interval", "middle_of_seeds", "over_seeds"]
 __all__ += ["share_of_seeds", "wilson_interval"]
 
 Z95 = 1.959963984540054
@@ -74,7 +74,8 @@ def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
 
     The interval has two parts, in quadrature: Student's t over seeds, and the mean of the seeds'
     own intervals, undiminished, since seeds are tested on the same items and share what these
-    are short of. It lies in 0..`most`. That of a lone seed is its own, over its trials.
+    are short of (Countdown's have their own: there it is wider than need be). It lies in
+    0..`most`. That of a lone seed is its own, over its trials.
 
     Not a bootstrap: of three seeds, its percentiles are the least and the largest of them, which
     hold the true mean in 75% of cases, not 95%.
@@ -96,9 +97,13 @@ def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
 
 
 def difference(ours: Estimate, its: Estimate) -> Estimate:
-    """Ours less its, of two means over seeds, with Welch's interval: seeds are not paired, their
-    spreads not alike; the items, which both sides have, cancel out. Less a number (an interval of
-    no width): ours, moved."""
+    """Ours less its, of two means over seeds, with Welch's interval: their spreads need not be
+    alike. Less a number (an interval of no width): ours, moved.
+
+    On the cautious side: two seeds of one number are not paired, though they have items and, but
+    for Countdown, training examples in common; and no side's error is less than its trials would
+    give it, as if these were drawn afresh for each seed.
+    """
     if ours.value is None or its.value is None:
         return Estimate()
     gap, least = ours.value - its.value, min(ours.num_seeds, its.num_seeds)
@@ -125,3 +130,15 @@ def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:
         return Estimate()
     k, n = sum(value >= at_least for value in values), len(values)
     return Estimate(k / n, *wilson_interval(k, n), num_seeds=n, n=n)
+
+
+def middle_of_seeds(seeds: Sequence[Measured]) -> Estimate:
+    """The median of the seeds that have a value, between the least and the largest of them: no
+    interval, which of a few seeds that lie far apart would hold what none of them is. That of a
+    lone seed is its own."""
+    measured = [(seed.value, seed.n) for seed in seeds if seed.value is not None]
+    if len(measured) < 2:
+        return over_seeds(seeds)
+    values = [value for value, _ in measured]
+    n = sum(n for _, n in measured)
+    return Estimate(float(np.median(values)), min(values), max(values), len(values), n)

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 HOLDS, IN_PART, NOT = "holds", "holds in part", "does not hold here"
+UNDECIDED = "undecided"
 NOT_TESTABLE, FEW, NOT_MEASURED = (
     "not testable at this scale",
     "not enough seeds",
@@ -35,7 +36,8 @@ NOT_TESTABLE, FEW, NOT_MEASURED = (
 )
 WON = ("ahead", "solved", "as fast")
 WORSE = "ahead, but it behaves worse"
-LOST = ("not told apart", "behind", WORSE, "not solved", "slower", "undecided")
+LOST = ("behind", WORSE, "not solved", "slower")
+OPEN = ("not told apart", "undecided")
 BOTH_ENDS = "both at the end of the scale"
 MISSING, TOO_FEW, UNEQUAL = "missing", "too few seeds", "unequal budgets"
 SEVERAL, ELSEWISE = "several settings", "unequal protocols"
@@ -66,7 +68,7 @@ class Claim:
     least_settings: int = 1
     floor: float | None = None
     ceiling: float | None = None
-    benchmark: str = ""
+    benchmarks: tuple[str, ...] = ()
     sides: tuple[str, ...] = ()
     within: float = 0.0
 
@@ -108,7 +110,7 @@ def judged(
 ) -> tuple[str, list[Comparison]]:
     """The verdict and all the comparisons that it rests on. `blocks`: those of its table."""
     if claim.rule == "benchmark":
-        compared = _timed(claim, benchmarks.get(claim.benchmark, {}))
+        compared = [c for name in claim.benchmarks for c in _timed(claim, benchmarks.get(name, {}))]
         return _verdict(claim, compared), compared
     chosen = _chosen(claim, [block for block in blocks if trained(block)])
     if claim.rule == "solves":
@@ -247,7 +249,7 @@ def _outcome(claim: Claim, block: Block, key: str, ours: Side, its: Side) -> tup
         return lacking, gap
     if gap.low is None or gap.high is None:
         return TOO_FEW, gap
-    values = [float(side.cell.value or 0.0) for side in (ours, its)]
+    values = [float(column.text(side.cell.value or 0.0)) for side in (ours, its)]  # as tables say
     if key in claim.columns:
         if claim.ceiling is not None and min(values) >= claim.ceiling:
             return BOTH_ENDS, gap
@@ -274,18 +276,22 @@ def _solving(claim: Claim, block: Block) -> list[Comparison]:
 
 def _timed(claim: Claim, facts: Facts) -> list[Comparison]:
     """Times a step in units of the other side's, at each size that was measured."""
-    one, other = claim.sides
+    one, other = (side.lower() for side in claim.sides)  # as some benchmarks write them
     column = Column("", "Time of a step, times the other's", "", "", form=".2f")
     found = []
     for heading, sides in facts.items():
-        its = sides.get(one, {}) if isinstance(sides, dict) else {}
-        if not isinstance(its, dict) or its.get("ratio_to") != other:
+        named = {who.lower(): its for who, its in sides.items()} if isinstance(sides, dict) else {}
+        its = named.get(one)
+        if not isinstance(its, dict) or "ratio" not in its:
+            continue
+        if its.get("ratio_to", other).lower() != other:
             continue
         low, middle, high = its["ratio"]
         outcome = "slower" if low > 1 + claim.within else "undecided"
         outcome = "as fast" if high <= 1 + claim.within else outcome
         cell = Estimate(middle, low, high)
-        found.append(Comparison(heading, column, US, one, cell, other, None, outcome))
+        who, against = claim.sides
+        found.append(Comparison(heading, column, US, who, cell, against, None, outcome))
     return found
 
 
@@ -304,14 +310,16 @@ def _without(compared: Sequence[Comparison]) -> str:
 def _verdict(claim: Claim, compared: Sequence[Comparison]) -> str:
     counted = _counted(claim, compared)
     outcomes = {c.outcome for c in counted}
-    won, lost = outcomes & set(WON), outcomes & set(LOST)
-    if won and lost:
+    won, lost, open_ = (outcomes & set(some) for some in (WON, LOST, OPEN))
+    if won and (lost or open_):
         return IN_PART
     if not counted or outcomes & set(LACKING):
         return _without(compared)
-    if not won and not lost:
-        return NOT_TESTABLE
-    return HOLDS if won else NOT
+    if won:
+        return HOLDS
+    if lost:
+        return NOT
+    return UNDECIDED if open_ else NOT_TESTABLE
 
 
 def _only(claim: Claim, compared: Sequence[Comparison]) -> str:

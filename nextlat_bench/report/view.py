@@ -43,7 +43,7 @@ def measurements_view(
     if not records:
         return Text("no measurements")
     first = records[0]
-    name = next((n for n in names() if LAYOUTS[n].task == first.task), "")
+    name = first.task if first.task in names() else ""
     columns = LAYOUTS[name].columns if name else ()
     paper = _paper(name, first)
     reference = [r for r in reference_records or () if r.objective == "oracle"]

@@ -33,7 +33,7 @@ def rank() -> int:
 
 def begun() -> int:
     """How many processes torchrun began; they have met in a `group` alone."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, int(os.environ.get("WORLD_SIZE") or 1))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -233,10 +234,20 @@ def entries(kind: Kind) -> Iterator[tuple[str, str]]:
 
 
 def parameters(plugin: Any) -> dict[str, Any]:
-    """A plugin's fields as JSON values."""
+    """A plugin's fields as JSON values; a ValueError of one that JSON lacks."""
     if hasattr(plugin, "parameters"):
-        return dict(plugin.parameters())
-    return {f.name: getattr(plugin, f.name) for f in fields(plugin)}
+        found = dict(plugin.parameters())
+    else:
+        found = {f.name: getattr(plugin, f.name) for f in fields(plugin)}
+    for name, value in found.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{type(plugin).__name__}.{name} = {value!r}: no JSON can hold it; use numbers, "
+                "texts, booleans, None, and lists and dicts of them"
+            ) from None
+    return found
 
 
 def source(plugin: Any) -> dict[str, str]:

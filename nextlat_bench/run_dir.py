@@ -169,6 +169,8 @@ class RunDir:
             manifest = read_json(newest / "manifest.json", step=int, sha256=dict)
             schema = manifest.get("schema", CHECKPOINT_SCHEMA)  # the first ones had none
             names = manifest["sha256"] if schema == CHECKPOINT_SCHEMA else ()
+            if names and manifest["step"] != int(newest.name):
+                raise ValueError("a step that is not its folder's")
             # no name leads out of the folder
             files = {name: read_bytes(newest / Path(name).name) for name in names}
         except (OSError, ValueError):

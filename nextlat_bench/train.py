@@ -4,9 +4,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import RunDir
+from nextlat_bench.run_dir import RunDir, RunDirError
 
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
@@ -42,6 +42,7 @@ def seconds_between_checkpoints() -> float:
 
 
 SECONDS_BETWEEN_CHECKPOINTS = seconds_between_checkpoints()
+Checkpoint = tuple[int, dict[str, bytes]]  # its step and its files
 
 
 class DivergedError(ValueError):
@@ -113,12 +114,14 @@ def train(
             block.compile()
     first = 0
     if checkpoint is not None:
-        first = restore_weights(checkpoint, model)
+        with fitting(run_dir):
+            first = restore_weights(checkpoint, model)
     if sharded:
         sharding.shard(model.decoder.blocks)
     optimizers = make_optimizers(run.training, model)
     if checkpoint is not None:
-        restore_moments(checkpoint, optimizers, device)
+        with fitting(run_dir):
+            restore_moments(checkpoint, optimizers, device)
     if sharded:
         sharding.spread(optimizers[0])
     if not resumed:
@@ -345,7 +348,21 @@ def save(run_dir: RunDir, step: int, model: Model, optimizers: list[torch.optim.
     run_dir.save_checkpoint(step, files)
 
 
-def restore_weights(checkpoint: tuple[int, dict[str, bytes]], model: Model) -> int:
+@contextmanager
+def fitting(run_dir: RunDir) -> Iterator[None]:
+    """What does not fit the model, as where a plugin's code has changed since, is a RunDirError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise RunDirError(
+            f"the checkpoint in {run_dir.path} does not fit today's model ({str(error)[:300]}): "
+            "restore the code that it was begun with, or delete the run folder to start afresh"
+        ) from error
+
+
+def restore_weights(checkpoint: Checkpoint, model: Model) -> int:
     """Puts a checkpoint's weights in place; returns its step."""
     step, files = checkpoint
     model.load_state_dict(safetensors.torch.load(files["model.safetensors"]))
@@ -353,9 +370,7 @@ def restore_weights(checkpoint: tuple[int, dict[str, bytes]], model: Model) -> i
 
 
 def restore_moments(
-    checkpoint: tuple[int, dict[str, bytes]],
-    optimizers: list[torch.optim.Optimizer],
-    device: str,
+    checkpoint: Checkpoint, optimizers: list[torch.optim.Optimizer], device: str
 ) -> None:
     content = BytesIO(checkpoint[1]["state.pt"])
     state = torch.load(content, map_location=device, weights_only=True)

@@ -10,11 +10,13 @@ turn that does not exist becomes a false edge, to the nearest intersection that 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nextlat_bench.files import atomic_write
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import end_of, share_measurement, skipped
@@ -297,4 +299,6 @@ def draw(found: Reconstruction, streets: StreetMap, path: str | Path, title: str
     credit: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 6, "color": "#666666"}
     axes.text(1, 0, maps.CREDIT, transform=axes.transAxes, **credit)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150, format="png")
+    out = BytesIO()
+    figure.savefig(out, dpi=150, format="png")
+    atomic_write(Path(path), out.getvalue())

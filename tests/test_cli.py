@@ -248,6 +248,13 @@ def test_a_rank_without_others_is_no_follower() -> None:
     assert call("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout.count("\n") < 3
 
 
+def test_a_terminal_that_lacks_characters() -> None:
+    """A dash is no letter of ASCII; a table with a question mark in its place is still a table."""
+    made = call("report", "a5", "--committed", PYTHONIOENCODING="ascii")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "?" in made.stdout
+
+
 @pytest.mark.parametrize("text", ["abc", "nan", "-1", ""])
 def test_a_variable_that_is_no_number_is_named(text: str, tmp_path: Path) -> None:
     given = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": text}

@@ -117,6 +117,19 @@ def test_a_damaged_checkpoint(
     note(f"{name} of a checkpoint: {damage.__name__}", said.replace(str(half.out) + "/", ""))
 
 
+def test_a_checkpoint_of_another_step(
+    half: Damaged, note: Note, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step beyond the last would make half-trained weights the run's."""
+    edit(half.newest / "manifest.json", step=10**9)
+    before = half.files()
+    assert call(half.command) == 2
+    said = capsys.readouterr().err
+    check_line(said, "restore it, or delete it alone to go on from step")
+    assert half.files() == before
+    note("a checkpoint of another step", said.replace(str(half.out) + "/", ""))
+
+
 def test_a_checkpoint_of_a_newer_version_and_of_an_older_one(
     half: Damaged, undisturbed: dict[str, bytes], note: Note, capsys: pytest.CaptureFixture[str]
 ) -> None:

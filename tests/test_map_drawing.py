@@ -64,15 +64,17 @@ def test_a_degree_east_is_shorter_in_the_north(tmp_path):
     assert np.ptp(rows) / np.ptp(columns) == pytest.approx(2, rel=0.03)
 
 
-def test_drawing_needs_no_display():
+def test_drawing_needs_no_display(tmp_path):
     code = (
         "import sys, numpy as np;"
         "from nextlat_bench.probes.map_reconstruction import draw, reconstruct;"
         "from nextlat_bench.tasks.taxi import Taxi;"
         "streets = Taxi(radius=250).map;"
         "found = reconstruct(streets, np.array([0]), np.array([[0]]));"
-        "import io; draw(found, streets, io.BytesIO());"
+        "draw(found, streets, sys.argv[1]);"
         "print('matplotlib.pyplot' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "map.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+    assert [path.name for path in tmp_path.iterdir()] == ["map.png"]  # and nothing half written

@@ -205,3 +205,18 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         parallel.group("cuda"),
     ):
         pass
+
+
+def test_a_sweep_is_refused_under_torchrun(tmp_path: Path) -> None:
+    """Its jobs would inherit where to meet, and wait for each other for ever."""
+    command = [sys.executable, "-m", "nextlat_bench", "sweep", "a5", "--scale", "smoke"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)],
+        env=os.environ | {"WORLD_SIZE": "2", "RANK": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "start it without torchrun" in refusal(done)
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,15 @@
 """A task, an objective or a probe of somebody's own that errs: a line names it and the place."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from real_runs import call, recipe
+
+from nextlat_bench import registry
 
 OWN = """
 from dataclasses import dataclass, replace
@@ -165,3 +170,15 @@ def test_one_line_says_where(
         with pytest.raises((KeyError, TypeError, AttributeError)):
             call(asked)
     sys.modules.pop(module)
+
+
+@dataclass(frozen=True)
+class Odd:
+    kinds: Any
+
+
+@pytest.mark.parametrize("value", [frozenset("a"), np.int64(1), np.zeros(2), b"x", Path("x")])
+def test_a_field_that_json_lacks(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"Odd\.kinds = .*: no JSON can hold it; use numbers"):
+        registry.parameters(Odd(value))
+    assert registry.parameters(Odd([1, None, "x"])) == {"kinds": [1, None, "x"]}

@@ -23,7 +23,9 @@ from nextlat_bench.train import (
     Progress,
     Workers,
     build,
+    fitting,
     micro_batches_of,
+    restore_weights,
     train,
 )
 
@@ -332,3 +334,15 @@ def test_clipping_shortens_long_gradients_only() -> None:
     assert train_module.clip(model, 2 * norm) == pytest.approx(norm)
     assert train_module.clip(model, norm / 2) == pytest.approx(norm)
     assert train_module.clip(model, None) == pytest.approx(norm / 2, rel=1e-4)
+
+
+def test_weights_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
+    """As where the code of somebody's own objective changed between a stop and the next start."""
+    narrow, wide = (build(tiny(f"decoder.width={width}")) for width in (16, 32))
+    files = {"model.safetensors": safetensors.torch.save(narrow.state_dict())}
+    folder = RunDir(tmp_path / "mine")
+    with (
+        pytest.raises(RunDirError, match=r"(?s)mine does not fit .*size mismatch"),
+        fitting(folder),
+    ):
+        restore_weights((3, files), wide)

@@ -15,7 +15,9 @@ def test_measurements_view() -> None:
     mine.append(
         record(probe="detours", condition="p=0.1,replace=random", value=0.4, higher_is_better=False)
     )
-    mine.append(record(probe="distinction", metric="recall", value=0.123456, low=None, high=None))
+    mine.append(
+        record(probe="distinction", metric="of_no_table", value=0.123456, low=None, high=None)
+    )
     mine.append(
         record(probe="rank", metric="width", value=128, low=128, high=128, higher_is_better=None)
     )

@@ -1,5 +1,6 @@
 """The command line: parse, import what is needed, call, print."""
 
+import io
 import os
 import re
 import signal
@@ -22,6 +23,9 @@ def main() -> None:
     """Entry point. Errors that a user can cause are one line and exit code 2."""
     # Threads that wait should sleep: with another process busy, spinning ones cost ten times more.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):  # of a terminal that lacks some characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:

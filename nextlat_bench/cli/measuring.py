@@ -121,13 +121,15 @@ def sweep(
     Example: nextlat-bench sweep taxi --seeds 1 --set training.learning_rate=0.001,0.003
     --split validation --probes trajectories
     """
-    from nextlat_bench import registry
+    from nextlat_bench import parallel, registry
     from nextlat_bench.job import Asked, How
     from nextlat_bench.measure import chosen_probes
     from nextlat_bench.report.contents import names
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
     from nextlat_bench.train import chosen_device
 
+    if parallel.begun() > 1:  # its jobs would take each other for processes of one training
+        raise ValueError("a sweep begins processes of its own: start it without torchrun")
     registry.check_name("engine", engine, ["local", "ray"])
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)

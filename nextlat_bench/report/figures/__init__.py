@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nextlat_bench.files import atomic_write
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.exhibits import Exhibits, committed_exhibits
 from nextlat_bench.report.figures import a5, countdown, curves, maps, path_star, speculation, taxi
@@ -93,5 +94,5 @@ def draw(
     if drawn is None:
         return False
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(png(drawn))
+    atomic_write(Path(path), png(drawn))
     return True

@@ -53,8 +53,8 @@ with parallel.group("cpu"):
 """
 
 
-def call(command: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def call(command: list[str], *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300
     )
@@ -210,13 +210,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_sweep_is_refused_under_torchrun(tmp_path: Path) -> None:
     """Its jobs would inherit where to meet, and wait for each other for ever."""
     command = [sys.executable, "-m", "nextlat_bench", "sweep", "a5", "--scale", "smoke"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path)],
-        env=os.environ | {"WORLD_SIZE": "2", "RANK": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = call(command, "--out", str(tmp_path), WORLD_SIZE="2", RANK="0")
     assert done.returncode == 2
     assert "start it without torchrun" in refusal(done)
     assert not list(tmp_path.iterdir())

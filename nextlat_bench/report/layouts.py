@@ -187,11 +187,15 @@ def drafts(domain: str, metric: str, heading: str, batch: int = 0) -> Column:
     )
 
 
+OF_TAXI: dict[str, Any] = {
+    "task": "taxi",
+    "rows": ("gpt", "mtp", "jtp", "nextlat", "oracle"),
+    "settings": {"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
+}
 LAYOUTS = {
     "taxi": Layout(
         "Table 1. Taxi: did it learn the street map?",
-        task="taxi",
-        rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
+        **OF_TAXI,
         columns=(
             Column("next_token", "Next-token %", "next_token", "legal_top1"),
             Column("legal", "Valid, legal %", "trajectories", "legal"),
@@ -209,12 +213,10 @@ LAYOUTS = {
             Column("detour_legal", "Detours 0.75, legal %", "detours", "legal", DETOUR),
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
         ),
-        settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
     ),
     "states": Layout(
         "Taxi: what do the hidden states know of where they are?",
-        task="taxi",
-        rows=("gpt", "mtp", "jtp", "nextlat", "oracle"),
+        **OF_TAXI,
         columns=(
             *(known(reading) for reading in ("hidden", "untrained", "embedding")),
             Column("", "Distinction, precision", "distinction", "precision", form=".2f", most=1.0),
@@ -225,7 +227,6 @@ LAYOUTS = {
                 form=".2f",
             ),
         ),
-        settings={"streets.source": "{}", "radius": "radius {:g} m", "generator": "{} walks"},
         notes=(
             "State probe: of unseen positions the share whose state a linear classifier reads off "
             "the hidden states; then off those of the network before training, and off the tokens' "

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.layouts import DASH, LAYOUTS, PLAIN, VARIANT, Column, label_of, names
+from nextlat_bench.report.layouts import DASH, LAYOUTS, PLAIN, VARIANT, Column, label_of
 from nextlat_bench.report.records import (
     Facts,
     Record,
@@ -43,7 +43,7 @@ def measurements_view(
     if not records:
         return Text("no measurements")
     first = records[0]
-    name = first.task if first.task in names() else ""
+    name = first.task if first.task in LAYOUTS else ""
     columns = LAYOUTS[name].columns if name else ()
     paper = _paper(name, first)
     reference = [r for r in reference_records or () if r.objective == "oracle"]

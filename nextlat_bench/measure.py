@@ -16,7 +16,7 @@ from nextlat_bench import registry
 from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
-from nextlat_bench.report.records import Facts, Record, read, record_file, write
+from nextlat_bench.report.records import Facts, Record, plain, read, record_file, write
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
@@ -124,7 +124,7 @@ def measure(
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
         parameters = registry.parameters(probe) | registry.source(probe)
-        wanted = probe.name, json.loads(json.dumps(parameters))  # tuples come back as lists
+        wanted = probe.name, plain(parameters)
 
         def stream(name: str = probe.name) -> np.random.Generator:
             """Each probe its own, so that adding one changes no other."""
@@ -134,8 +134,7 @@ def measure(
         if split == "test" and not kept.exists():
             with suppress(NotApplicable):
                 if (exhibit := probe.exhibit(subject, seen, stream())) is not None:
-                    text = json.dumps(exhibit | {"run": identity["run"]}, separators=(",", ":"))
-                    atomic_write(kept, f"{text}\n".encode())
+                    atomic_write(kept, exhibited(exhibit, probe.name, identity["run"]))
         if any((r.probe, r.probe_parameters) == wanted for r in records):
             continue
         if progress:
@@ -146,6 +145,17 @@ def measure(
     if progress:
         progress("done", len(probes), len(probes))
     return records
+
+
+def exhibited(exhibit: Any, probe: str, run: str) -> bytes:
+    """A file's content; a ValueError where the probe gave what JSON cannot hold."""
+    who = f"probe {probe}: its exhibit is"
+    if not isinstance(exhibit, dict):
+        raise ValueError(f"{who} a {type(exhibit).__name__}: expected a dict")
+    try:
+        return (json.dumps(exhibit | {"run": run}, separators=(",", ":")) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{who} no JSON ({error})") from None
 
 
 def same_but_for_code(record: Record, probe: str, parameters: dict[str, Any]) -> bool:

@@ -31,6 +31,7 @@ __all__ = [
     "find",
     "from_json",
     "has",
+    "hints",
     "installed",
     "load",
     "names",
@@ -43,6 +44,7 @@ Kind = Literal["tasks", "objectives", "probes", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DOTTED = re.compile(r"(\w+(?:\.\w+)*)(?:\s*:\s*(\w+(?:\.\w+)*))?")  # module, Class
 FOREIGN: set[str] = set()  # top-level packages of the plugins that were loaded from elsewhere
+TAKEN = ("provenance", "run", "trained")  # NAME.json of a run folder, where exhibits go, too
 SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*")  # run ids are folders
 
 
@@ -194,6 +196,20 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
         raise ValueError(f"{who}: give {', '.join(bare)} a default")
     if (name := check_safe(plugin, who)) in names(kind):
         raise ValueError(f"{who}: {name!r} is built in; use that, or choose another name")
+    if kind == "probes":
+        if name in TAKEN:
+            raise ValueError(
+                f"{who} has the name {name!r}, which a file of a run has: choose another"
+            )
+        metrics = getattr(plugin, "metrics", None)
+        if not (
+            isinstance(metrics, tuple)
+            and metrics
+            and all(isinstance(m, contract.Metric) for m in metrics)
+        ):
+            raise ValueError(
+                f"{who} has no metrics: expected a tuple of {contract.__name__}.Metric"
+            )
 
 
 def blamed(error: Exception) -> str | None:
@@ -250,6 +266,16 @@ def parameters(plugin: Any) -> dict[str, Any]:
     return found
 
 
+def hints(plugin: type) -> dict[str, Any]:
+    """The types of a plugin's fields; a ValueError where one was imported for checkers alone."""
+    try:
+        return get_type_hints(plugin)
+    except NameError as error:
+        raise ValueError(
+            f"{plugin.__qualname__}: {error}; import the types of its fields where it runs, too"
+        ) from None
+
+
 def source(plugin: Any) -> dict[str, str]:
     """{"source_digest": that of the module's file} of a plugin that does not come with the suite:
     what it does may change while its name and parameters stay."""
@@ -284,7 +310,7 @@ def from_json(kind: Kind, value: dict[str, Any]) -> Any:
     for parameter in value["parameters"]:
         check_name(f"parameter of {value['name']}", parameter, known)
     lists = {name: each for name, each in value["parameters"].items() if isinstance(each, list)}
-    kinds = get_type_hints(plugin) if lists else {}
+    kinds = hints(plugin) if lists else {}
     tuples = {  # JSON has lists alone
         name: tuple(each)
         for name, each in lists.items()

@@ -186,7 +186,7 @@ class Run:
             registry.check_name("part of a run", part, parts)
             owner = getattr(self, part)
             registry.check_name(f"field of {part}", name, [f.name for f in fields(owner)])
-            value = parse(text.strip(), get_type_hints(type(owner))[name], path)
+            value = parse(text.strip(), registry.hints(type(owner))[name], path)
             changes.setdefault(part, {})[name] = value
         for name in list(changes.get("task", {})):
             changes["task"] = self.task.forgotten(name) | changes["task"]

@@ -20,7 +20,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 def cache_dir() -> Path:
     """NEXTLAT_BENCH_CACHE, or nextlat-bench in the user's cache directory."""
     if own := os.environ.get("NEXTLAT_BENCH_CACHE"):
-        return Path(own)
+        return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base, "nextlat-bench")
 

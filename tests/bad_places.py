@@ -127,6 +127,15 @@ DRAWN: Places = {
         changed(MAP, holding(json.dumps(EDGES | {"nodes": [[31.0], [31.0]]}))),
         "a node [31.0]: expected longitude and latitude",
     ),
+    "odd-edge": (changed(MAP, holding(json.dumps(EDGES | {"streets": [[[0], [0]]]}))), "an edge"),
+    "far-place": (
+        changed(MAP, holding(json.dumps(EDGES | {"streets": []}).replace("31.0", "1e999"))),
+        "a node [inf, 30.0]",
+    ),
+    "no-nodes": (
+        changed(MAP, holding(json.dumps(EDGES | {"nodes": [], "streets": []}))),
+        "it has no nodes",
+    ),
     "fifo-map": (changed(MAP, os.mkfifo), "is no regular file"),
 }
 MEASURED: Places = {

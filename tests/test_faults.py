@@ -345,3 +345,13 @@ def test_a_read_only_folder(
     assert done.stdout.split() == ["exit", "2", "exit", "0"], done.stderr
     assert outcome(tmp_path / "keep") == undisturbed
     note("a read-only folder", done.stderr.replace(str(tmp_path) + "/", ""))
+
+
+def test_a_finished_run_on_a_read_only_disk_is_shown(tmp_path: Path) -> None:
+    script = """
+        nextlat "$@"; echo "exit $?"
+        mount -o remount,ro "$OUT"
+        nextlat "$@"; echo "exit $?"
+    """
+    done = in_mounts(script, tmp_path, size="50m")
+    assert done.stdout.split() == ["exit", "0", "exit", "0"], done.stderr

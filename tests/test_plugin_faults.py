@@ -139,6 +139,26 @@ FAULTS = {
         "return [*found, found[0]]",
         "probe errs gave 'legal_top1' twice",
     ),
+    "no metrics": (
+        MEASURE,
+        "return found\n\n    metrics: ClassVar = ()",
+        "errs_{}:Errs has no metrics: expected a tuple of nextlat_bench.probes._core.Metric",
+    ),
+    "the name of a run's file": (
+        MEASURE,
+        "return found\n\n    name: ClassVar = 'trained'",
+        "errs_{}:Errs has the name 'trained', which a file of a run has: choose another",
+    ),
+    "an exhibit that is none": (
+        MEASURE,
+        "return found\n\n    def exhibit(self, subject, task, rng):\n        return [1]",
+        "probe errs: its exhibit is a list: expected a dict",
+    ),
+    "an exhibit that JSON lacks": (
+        MEASURE,
+        "return found\n\n    def exhibit(self, subject, task, rng):\n        return {'a': rng}",
+        "probe errs: its exhibit is no JSON (Object of type Generator",
+    ),
     "probe's own error": (PROBE, "yield size.bits", "line 12, in measure: AttributeError"),
 }
 
@@ -149,7 +169,8 @@ def test_one_line_says_where(
 ) -> None:
     kind, body, expected = FAULTS[fault]
     *parts, first = kind
-    module = f"errs_{list(FAULTS).index(fault)}"
+    number = list(FAULTS).index(fault)
+    module, expected = f"errs_{number}", expected.replace("{}", str(number))
     (tmp_path / f"{module}.py").write_text(OWN.format(*parts, f"{first}\n        {body}"))
     monkeypatch.syspath_prepend(str(tmp_path))
     dotted, out = f"{module}:Errs", tmp_path / "runs"
@@ -170,6 +191,32 @@ def test_one_line_says_where(
         with pytest.raises((KeyError, TypeError, AttributeError)):
             call(asked)
     sys.modules.pop(module)
+
+
+def test_a_parameter_without_end_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, method = MEASURE[0], MEASURE[2]
+    body = "print('measured')\n        return [Measurement('legal_top1', 0.5, 0.4, 0.6, 10)]"
+    own = OWN.format(base, "NextToken", method, f"{body}\n\n    most: float = float('inf')")
+    (tmp_path / "endless.py").write_text(own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = str(tmp_path / "runs")
+    for said in (1, 0):
+        asked = ["probe", "uniform", "endless:Errs", "--task", "a5", "--scale", "smoke"]
+        assert call([*asked, "--out", out]) == 0
+        assert capsys.readouterr().out.count("measured\n") == said
+
+
+def test_a_type_for_checkers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OWN.format(
+        "from nextlat_bench.tasks.a5 import A5", "A5", "x(self)", "pass\n    u: 'No' = 1"
+    )
+    (tmp_path / "unresolved.py").write_text(own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = registry.load("tasks", "unresolved:Errs")
+    with pytest.raises(ValueError, match="Errs: name 'No' is not defined; import the types"):
+        registry.hints(plugin)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from nextlat_bench import optimizers as optimizers_module
 from nextlat_bench import registry
 from nextlat_bench import train as train_module
 from nextlat_bench.data import TensorBatch
@@ -233,8 +234,13 @@ def test_muon_takes_the_matrices_inside_blocks() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "parts"), [("muon", {}), ("split_muon", {"qkv": 3, "gate_up": 2})]
 )
-def test_muon_is_pytorchs_on_matrices_of_their_own(optimizer: str, parts: dict[str, int]) -> None:
+def test_muon_is_pytorchs_on_matrices_of_their_own(
+    optimizer: str, parts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three steps, momentum and all, equal those of a model whose parts are layers."""
+    monkeypatch.setattr(
+        optimizers_module, "native_bf16", lambda device: True
+    )  # PyTorch's always is
     run = tiny(f"training.optimizer={optimizer}", "decoder.zero_init_residual=false")
     model = build(run)
     alone = {
@@ -263,6 +269,24 @@ def test_muon_is_pytorchs_on_matrices_of_their_own(optimizer: str, parts: dict[s
             for name, split in alone.items():
                 whole = torch.cat([part.detach() for part in split])
                 torch.testing.assert_close(named[name].detach(), whole)
+
+
+@pytest.mark.parametrize(("native", "error"), [(False, 1e-5), (True, 0.05)])
+def test_muon_multiplies_in_bfloat16_where_it_is_native(
+    native: bool, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keller Jordan's iteration in double precision, a matrix at a time."""
+    monkeypatch.setattr(optimizers_module, "native_bf16", lambda device: native)
+    matrices = torch.randn(3, 24, 8, generator=torch.Generator().manual_seed(0))
+    a, b, c = 3.4445, -4.7750, 2.0315
+    group = {"ns_coefficients": (a, b, c), "ns_steps": 5, "eps": 1e-7}
+    found = optimizers_module.orthogonalised(matrices, group)
+    assert (found.dtype == torch.bfloat16) is native
+    for matrix, update in zip(matrices.double(), found.double(), strict=True):
+        x = matrix / matrix.norm()
+        for _ in range(5):
+            x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
+        assert (update - x).abs().max() < error
 
 
 def test_build_is_a_function_of_the_seed() -> None:

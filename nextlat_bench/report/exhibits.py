@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,13 +49,17 @@ class StreetSketch:
     false_edges: list[list[int]]
 
     def __post_init__(self) -> None:
-        known = set(range(len(self.nodes)))
+        known = range(len(self.nodes))
         for edge in (*self.streets, *self.true_edges, *self.false_edges):
-            if not (isinstance(edge, list) and len(edge) == 2 and known.issuperset(edge)):
+            pair = isinstance(edge, list) and [type(x) for x in edge] == [int, int]
+            if not (pair and edge[0] in known and edge[1] in known):
                 raise ValueError(f"an edge {edge!r}: expected two of its {len(known)} nodes")
         for place in self.nodes:
-            if not (isinstance(place, list) and [type(x) for x in place] == [float, float]):
+            pair = isinstance(place, list) and [type(x) for x in place] == [float, float]
+            if not (pair and isfinite(place[0]) and isfinite(place[1])):
                 raise ValueError(f"a node {place!r}: expected longitude and latitude")
+        if not self.nodes:
+            raise ValueError("it has no nodes")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ __all__ += [
     "variants_of",
     "what",
 ]
-__all__ += ["paper_protocol", "paper_rows", "published", "record_file", "write"]
+__all__ += ["paper_protocol", "paper_rows", "plain", "published", "record_file", "write"]
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -36,16 +36,16 @@ CURRICULUM = ("growth",)  # parameters of tasks that shape the training alone
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON reads it back: numbers that are not finite become null, tuples and arrays lists."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(value[key]) for key in sorted(value, key=str)}
+        return {str(key): plain(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -82,7 +82,7 @@ class Record:
 
     def __post_init__(self) -> None:
         for name, allowed in _TYPES.items():
-            value = _plain(getattr(self, name))
+            value = plain(getattr(self, name))
             if float in allowed and type(value) is int:
                 value = float(value)
             if type(value) not in allowed:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_records import A5, record, seeds
 
-from nextlat_bench.report import records as rows_module
 from nextlat_bench.report.records import (
     Record,
     collect,
@@ -81,7 +80,7 @@ def test_bytes_do_not_depend_on_how_parameters_were_built() -> None:
     one = record(probe_parameters={"b": (1, 2), "a": np.float64(0.5)}, n=np.int64(3), value=1)
     two = record(probe_parameters={"a": 0.5, "b": [1, 2]}, n=3, value=1.0)
     assert one == two
-    assert rows_module.line(one) == rows_module.line(two)
+    assert one.line == two.line
 
 
 @pytest.mark.parametrize(
@@ -121,13 +120,13 @@ def test_a_rename_that_fails_leaves_the_old_file(
 
 
 def as_row(**changes: Any) -> dict[str, Any]:
-    return json.loads(rows_module.line(record())) | changes
+    return json.loads(record().line) | changes
 
 
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (rows_module.line(record())[:-9], "line 2: .*nextlat-bench probe"),
+        (record().line[:-9], "line 2: .*nextlat-bench probe"),
         ("[1]", "line 2: not a record"),
         (json.dumps(as_row(n="many")), "line 2: n = 'many': expected int.*nextlat-bench probe"),
         (json.dumps(as_row(colour="red")), "line 2: the record has unknown colour"),
@@ -138,7 +137,7 @@ def as_row(**changes: Any) -> dict[str, Any]:
 )
 def test_a_bad_line_is_named(tmp_path: Path, bad: str, says: str) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_text(rows_module.line(record()) + "\n" + bad + "\n")
+    path.write_text(record().line + "\n" + bad + "\n")
     with pytest.raises(ValueError, match=f"records.jsonl, {says}"):
         read(path)
 

@@ -12,7 +12,7 @@ from report_records import of, record, seeds, text_of
 from nextlat_bench import registry
 from nextlat_bench.job import measure_known
 from nextlat_bench.report.layouts import DASH, DETOUR
-from nextlat_bench.report.records import Record, committed, what
+from nextlat_bench.report.records import Record, committed
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_known
 from nextlat_bench.report.validity import (
@@ -98,10 +98,10 @@ def test_measured_again_it_is_the_same(
     run = registry.load("presets", task).run("gpt", "laptop")
     again = known_records(measure_known(subject, run, tmp_path, "test", probes=probes))
     mine = [r for r in committed_known() if (r.task, r.objective) == (task, subject)]
-    before = {what(r): r for r in mine if r.probe in probes}
-    assert {what(r) for r in again} == set(before)
+    before = {r.what: r for r in mine if r.probe in probes}
+    assert {r.what for r in again} == set(before)
     for r in again:
-        then = before[what(r)]
+        then = before[r.what]
         assert r.value == pytest.approx(then.value, rel=1e-9)
         assert replace(r, value=None, low=None, high=None) == replace(
             then, value=None, low=None, high=None

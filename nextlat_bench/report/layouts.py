@@ -51,7 +51,8 @@ class Column:
     def shows(self, record: Record) -> bool:
         given = record.probe_parameters
         return (
-            (record.probe, record.metric) == (self.probe, self.metric)
+            record.metric == self.metric
+            and record.probe == self.probe
             and record.condition in self._conditions(record)
             and all(given.get(name, value) == value for name, value in self.parameters.items())
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nextlat_bench.report import sheets
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.figures import FIGURES, figure, figures_of, numbers, png
+from nextlat_bench.report.figures import FIGURES, both, figures_of, png
 from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
 from nextlat_bench.report.records import Record, distinct, grouped
 from nextlat_bench.report.sheets import Sheet
@@ -120,9 +120,10 @@ def _section(
 ) -> Section:
     pictures = []
     for each in figures_of(name):
-        if (drawn := figure(each, records, exhibits)) is not None:
-            its, caption = _drawn(numbers(each, records, exhibits)), FIGURES[each].caption
-            pictures.append(_picture(f"figure-{each}", caption, png(drawn), its))
+        drawn, its = both(each, records, exhibits)
+        if drawn is not None:
+            caption = FIGURES[each].caption
+            pictures.append(_picture(f"figure-{each}", caption, png(drawn), _drawn(its)))
     if isinstance(shown, Sheet):
         grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))
         return Section(name, shown.title, pictures, grids, "Details", more, shown.notes)

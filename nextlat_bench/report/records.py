@@ -7,8 +7,8 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePath
 from types import NoneType
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
 
-__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "line", "read"]
+__all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "read"]
 __all__ += [
     "collect_tried",
     "differing",
@@ -26,7 +26,6 @@ __all__ += [
     "setting",
     "told_apart",
     "variants_of",
-    "what",
 ]
 __all__ += ["paper_protocol", "paper_rows", "plain", "published", "record_file", "write"]
 
@@ -90,6 +89,17 @@ class Record:
                 raise ValueError(f"{name} = {value!r}: expected {wanted}")
             object.__setattr__(self, name, value)
 
+    @cached_property
+    def line(self) -> str:
+        """One line of JSON, keys in the fields' order."""
+        row = {name: getattr(self, name) for name in _TYPES}
+        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+    @cached_property
+    def what(self) -> str:
+        """What was measured, of whichever run: probe, its parameters, metric and condition."""
+        return json.dumps([self.probe, self.probe_parameters, self.metric, self.condition])
+
 
 # field -> the exact types it may have, read off the annotations above
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -99,17 +109,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 assert _TYPES["value"] == (float, NoneType)
 
 
-def line(record: Record) -> str:
-    """The record as one line of JSON, keys in the fields' order."""
-    row = {field.name: getattr(record, field.name) for field in fields(record)}
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
 def write(path: str | Path, records: Iterable[Record]) -> None:
     """Writes a file of records, whole or not at all; its folder is made where it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(line(record) + "\n" for record in records).encode())
+    atomic_write(path, "".join(record.line + "\n" for record in records).encode())
 
 
 def read(path: str | Path) -> list[Record]:
@@ -157,12 +161,6 @@ def _record(row: Any) -> Record:
     return Record(**row)
 
 
-def what(record: Record) -> str:
-    """What was measured, of whichever run: probe, its parameters, metric and condition."""
-    probe = [record.probe, record.probe_parameters]
-    return json.dumps([*probe, record.metric, record.condition])
-
-
 def distinct(records: Iterable[Record]) -> list[Record]:
     """Each measurement once, in a fixed order. Two that differ under one identity: a ValueError."""
     return _distinct((record, "the records given") for record in records)
@@ -171,7 +169,7 @@ def distinct(records: Iterable[Record]) -> list[Record]:
 def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
     kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
-        first, where = kept.setdefault((record.run, what(record)), (record, source))
+        first, where = kept.setdefault((record.run, record.what), (record, source))
         if first != record:
             places = where if where == source else f"{where} and {source}"
             metric = f"{record.probe} {record.metric} {record.condition}".strip()
@@ -179,7 +177,7 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
                 f"run {record.run} has two different records of {metric} (in {places}): "
                 "remove one, or measure the run again with `nextlat-bench probe`"
             )
-    return sorted((record for record, _ in kept.values()), key=line)
+    return sorted((record for record, _ in kept.values()), key=lambda record: record.line)
 
 
 def record_file(split: str) -> str:
@@ -348,8 +346,11 @@ def one_protocol(records: Iterable[Record]) -> list[Record]:
         trials = [r.n for r in protocol[1] if r.value is not None]
         return len(trials), sum(trials), json.dumps(protocol[0])
 
+    records = list(records)
+    if len(records) < 2:
+        return records
     protocols = grouped(records, lambda r: r.probe_parameters)
-    return sorted(max(protocols, key=weight)[1], key=lambda r: r.seed) if protocols else []
+    return sorted(max(protocols, key=weight)[1], key=lambda r: r.seed)
 
 
 @cache

@@ -13,7 +13,6 @@ from nextlat_bench.report.records import (
     paper_rows,
     record_file,
     told_apart,
-    what,
 )
 from nextlat_bench.report.terminal import rich_table
 
@@ -47,7 +46,7 @@ def measurements_view(
     columns = LAYOUTS[name].columns if name else ()
     paper = _paper(name, first)
     reference = [r for r in reference_records or () if r.objective == "oracle"]
-    truth = {what(r): r for r in reference if r.task_parameters == first.task_parameters}
+    truth = {r.what: r for r in reference if r.task_parameters == first.task_parameters}
     who = label_of(first.objective, *told_apart([first.objective_parameters], VARIANT))
     title = f"{first.task}: {who}, {first.scale} scale, seed {first.seed}, {first.step:,} steps"
     title += f", {split} split" if split != "test" else ""
@@ -62,7 +61,7 @@ def measurements_view(
             exact = next((c for c in columns if c.shows(record)), None)
             alike = (c for c in EVERY if (c.probe, c.metric) == (record.probe, record.metric))
             column = exact or next(alike, PLAIN)
-            true = column.cell([truth[what(record)]] if what(record) in truth else [])
+            true = column.cell([truth[record.what]] if record.what in truth else [])
             metric = Text(f"  {record.metric.replace('_', ' ')}{' %' * column.percent}")
             where = record.condition
             where = where.replace(",", ", ") if len(where) > LONG else where

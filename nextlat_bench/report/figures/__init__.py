@@ -21,7 +21,7 @@ from nextlat_bench.report.tables import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "LOOKS", "draw", "figure", "figures_of", "numbers", "png"]
+__all__ = ["FIGURES", "LOOKS", "both", "draw", "figure", "figures_of", "numbers", "png"]
 
 # every figure there is, by name; a table's main one has the table's name
 FIGURES: dict[str, Drawing] = {
@@ -50,26 +50,37 @@ def figure(
 
     `exhibits`: of these runs; by default the committed ones.
     """
-    drawing, scene = _scene(name, records, exhibits)
-    if not scene.is_measured:
-        return None
-    with style():
-        return drawing.make(scene)
+    return _made(name, _scene(name, records, exhibits))
 
 
 def numbers(name: str, records: Iterable[Record], exhibits: Exhibits | None = None) -> Table:
     """What the figure of this name shows, as a table: its own columns, every seed, no notes."""
-    drawing, scene = _scene(name, records, exhibits)
-    rows = tuple(row for block in scene.blocks for row in block.rows)
-    return Table(name, drawing.caption, scene.layout.columns, rows, ())
+    return _counted(name, _scene(name, records, exhibits))
 
 
-def _scene(
-    name: str, records: Iterable[Record], exhibits: Exhibits | None
-) -> tuple[Drawing, Scene]:
+def both(
+    name: str, records: Iterable[Record], exhibits: Exhibits | None = None
+) -> "tuple[Figure | None, Table]":
+    """The figure and its numbers, whose rows are computed once."""
+    scene = _scene(name, records, exhibits)
+    return _made(name, scene), _counted(name, scene)
+
+
+def _scene(name: str, records: Iterable[Record], exhibits: Exhibits | None) -> Scene:
     drawing = FIGURES[check_name("figure", name, list(FIGURES))]
-    known = committed_exhibits() if exhibits is None else exhibits
-    return drawing, drawing.scene(list(records), known)
+    return drawing.scene(list(records), committed_exhibits() if exhibits is None else exhibits)
+
+
+def _made(name: str, scene: Scene) -> "Figure | None":
+    if not scene.is_measured:
+        return None
+    with style():
+        return FIGURES[name].make(scene)
+
+
+def _counted(name: str, scene: Scene) -> Table:
+    rows = tuple(row for block in scene.blocks for row in block.rows)
+    return Table(name, FIGURES[name].caption, scene.layout.columns, rows, ())
 
 
 def png(drawn: "Figure") -> bytes:
@@ -79,7 +90,7 @@ def png(drawn: "Figure") -> bytes:
 
     whole, out = BytesIO(), BytesIO()
     with style():
-        drawn.savefig(whole, format="png", dpi=150)
+        drawn.savefig(whole, format="png", dpi=150, pil_kwargs={"compress_level": 1})
     with Image.open(whole) as picture:
         few = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
     few.save(out, format="png", optimize=True)

@@ -29,7 +29,7 @@ class TrainedModel(Subject):
         self.run, self.model, self.device = run, model.to(device).eval(), device
         self.objective = run.objective
         self.name = run.id
-        self.vocab_size = model.decoder.vocab_size
+        self.vocab_size, self.readings = model.decoder.vocab_size, run.objective.readings
 
     @torch.inference_mode()
     def start(self, prompts: IntArray) -> "TrainedSession":
@@ -54,12 +54,13 @@ class TrainedModel(Subject):
 
     @torch.inference_mode()
     def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
-        ids = self.to_ids(tokens)
+        if reading not in self.readings:
+            raise ValueError(f"reading = {reading!r}: expected {' or '.join(self.readings)}")
+        ids, (decoder, extra) = self.to_ids(tokens), (self.model.decoder, self.model.extra)
         if reading == "embedding":
-            return numpy(self.model.decoder.embedding(ids))
-        if reading != "hidden":
-            raise ValueError(f"reading = {reading!r}: expected hidden or embedding")
-        return numpy(self.objective.hidden(self.model.decoder, self.model.extra, ids))
+            return numpy(decoder.embedding(ids))
+        read = self.objective.trunk if reading == "trunk" else self.objective.hidden
+        return numpy(read(decoder, extra, ids))
 
     @torch.inference_mode()
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:

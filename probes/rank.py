@@ -117,6 +117,7 @@ class Rank(Probe):
     of positions, so compare equal numbers only.
     The rank of the token embeddings at the same positions, which published code took for that of
     the hidden states, is there for comparison only.
+    Condition "trunk": what the heads of MTP read, where the subject has it.
     Read it beside the validity: a model whose states have collapsed also scores low.
     Source: NextLat, section 4.1 and Table 1 (256 x 256 positions).
     """
@@ -160,16 +161,21 @@ class Rank(Probe):
         def participation(some: list[Moments]) -> float:
             return participation_ratio(stack(some, True), False)
 
-        for metric, formula, groups in (
-            ("effective_rank", plain, hidden),
-            ("effective_rank_centred", centred, hidden),
-            ("participation_ratio", participation, hidden),
-            ("effective_rank_embedding", plain, embedded),
-        ):
+        wanted = [
+            ("effective_rank", plain, hidden, ""),
+            ("effective_rank_centred", centred, hidden, ""),
+            ("participation_ratio", participation, hidden, ""),
+            ("effective_rank_embedding", plain, embedded, ""),
+        ]
+        if "trunk" in getattr(subject, "readings", ()):
+            trunk = self.hidden_states(subject, task, "trunk")
+            groups = [Moments.of(group) for group in in_groups(trunk)]
+            wanted += [("effective_rank", plain, groups, "trunk")]
+        for metric, formula, groups, where in wanted:
             value = formula(groups)
             some = groups if len(groups) == NUM_GROUPS else []
             half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
-            yield Measurement(metric, value, value - half, value + half, n)
+            yield Measurement(metric, value, value - half, value + half, n, condition=where)
         yield Measurement("width", width, width, width, n)
 
     def hidden_states(

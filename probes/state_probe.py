@@ -70,7 +70,8 @@ class StateProbe(Probe):
 
     Definition: `linear_predictions` of `state_labels` at the scored positions of held-out
     sequences, the first 1 - test_share of the sequences for training and the rest for the test.
-    Conditions: "hidden", the hidden states after the final norm; beside them what the number must
+    Conditions: "hidden", the hidden states after the final norm, and "trunk", what the heads of MTP
+    read, where the subject has it; beside them what the number must
     beat: "untrained" (the same decoder with fresh weights, where the subject offers `untrained()`),
     "embedding" (of the current token) and "majority" (the commonest state).
     Interval: clustered by test sequence. A test position whose state occurs nowhere in training
@@ -134,7 +135,8 @@ def accuracy(
 
 def readings(subject: LatentDynamics) -> dict[str, tuple[LatentDynamics, str]]:
     """Condition -> which subject to read, and what of it."""
-    found = {"hidden": (subject, "hidden"), "embedding": (subject, "embedding")}
+    known = getattr(subject, "readings", ("hidden", "embedding"))
+    found = {reading: (subject, reading) for reading in known}
     fresh = getattr(subject, "untrained", None)
     return {**found, "untrained": (fresh(), "hidden")} if fresh is not None else found
 

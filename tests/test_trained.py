@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from nextlat_bench import registry
 from nextlat_bench.generate import generate
 from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.probes.rank import Rank, effective_rank
+from nextlat_bench.probes.state_probe import StateProbe
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
 from nextlat_bench.subject import known_subject, load
@@ -84,6 +87,30 @@ def test_hidden_states_and_latent_dynamics(subject: TrainedModel) -> None:
     assert np.allclose(np.exp(subject.read_out(hidden[:, 0])).sum(-1), 1, atol=1e-5)
     fresh = subject.untrained().hidden(tokens)
     assert not np.allclose(fresh, hidden)
+
+
+def test_what_the_heads_of_mtp_read_is_a_reading_of_its_own(subject: TrainedModel) -> None:
+    task, rng = subject.run.task, np.random.default_rng(0)
+    tokens = rng.integers(subject.vocab_size, size=(4, 7))
+    rank = list(Rank(num_positions=300).measure(subject, task, rng))
+    state = list(StateProbe(num_sequences=32).measure(subject, task, rng))
+    values = {m.condition: m.value for m in rank if m.metric == "effective_rank"}
+    if subject.objective.name != "mtp":
+        assert set(values) == {""}
+        assert "trunk" not in {m.condition for m in state}
+        with pytest.raises(ValueError, match="reading = 'trunk': expected hidden or embedding"):
+            subject.hidden(tokens, "trunk")
+        return
+    decoder = subject.model.decoder
+    trunk = torch.as_tensor(subject.hidden(tokens, "trunk"))
+    with torch.no_grad():
+        attended = decoder.attended(7, 0, None, None)
+        hidden = decoder.norm(decoder.blocks[-1](trunk, attended)).numpy()
+    assert np.allclose(hidden, subject.hidden(tokens), atol=1e-5)
+    states = Rank(num_positions=300).hidden_states(subject, task, "trunk")
+    assert values["trunk"] == pytest.approx(effective_rank(np.concatenate(states)))
+    assert values["trunk"] != pytest.approx(values[""])
+    assert "trunk" in {m.condition for m in state}
 
 
 def test_load(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_count, check_option
 
-__all__ = ["Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
+__all__ = ["OfStates", "Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
 
 Positions = Literal["all", "scored", "prompt"]
 NUM_GROUPS = 10  # of sequences, for the jackknife
@@ -106,7 +106,59 @@ def jackknife(without: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rank(Probe):
+class OfStates(Probe):
+    """A probe of the hidden states of the first held-out sequences."""
+
+    requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
+
+    num_positions: int = 256 * 256
+    positions: Positions = "all"
+
+    def __post_init__(self) -> None:
+        check_count(self, "num_positions")
+        check_option(self, "positions", get_args(Positions))
+
+    def hidden_states(
+        self, subject: Subject, task: Task, reading: str = "hidden"
+    ) -> list[FloatArray]:
+        """The chosen positions of each held-out sequence, (t, D), `num_positions` in all."""
+        if not isinstance(subject, LatentDynamics):
+            raise NotApplicable(f"{subject.name} has no hidden states")
+        found: list[FloatArray] = []
+        missing, start = self.num_positions, 0
+        while missing > 0:
+            batch = task.sample("test", start, ROWS_PER_CALL)
+            chosen = self.choose(batch)
+            if not chosen.any():
+                break
+            used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
+            hidden = subject.hidden(batch.tokens[:, :used], reading)
+            for states, mask in zip(hidden, chosen[:, :used], strict=True):
+                if missing > 0 and mask.any():
+                    found.append(states[mask][:missing])
+                    missing -= len(found[-1])
+            start += len(batch)
+        if not found:
+            raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
+        if not all(np.isfinite(states).all() for states in found):
+            raise ValueError(f"{subject.name}: its {reading} states are not finite")
+        return found
+
+    def choose(self, batch: Batch) -> BoolArray:
+        """(n, L): which positions count. The prompt is all before the first scored position."""
+        scored = np.asarray(batch.targets >= 0)
+        if self.positions == "scored":
+            return scored
+        used = np.asarray(batch.document >= 0)
+        if self.positions == "prompt":
+            return np.asarray(used & (scored.cumsum(axis=1) == 0))
+        return used
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(OfStates):
     """Effective rank of the hidden states of held-out sequences: how compact is the model?
 
     Definition: `effective_rank` of the hidden states after the final norm, one row a position of
@@ -130,16 +182,6 @@ class Rank(Probe):
         Metric("effective_rank_embedding", None, "dimensions", "of the tokens' own embeddings"),
         Metric("width", None, "dimensions", "D, the most that the others can be"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
-
-    num_positions: int = 256 * 256
-    positions: Positions = "all"
-
-    def __post_init__(self) -> None:
-        check_count(self, "num_positions")
-        check_option(self, "positions", get_args(Positions))
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
@@ -177,39 +219,3 @@ class Rank(Probe):
             half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
             yield Measurement(metric, value, value - half, value + half, n, condition=where)
         yield Measurement("width", width, width, width, n)
-
-    def hidden_states(
-        self, subject: Subject, task: Task, reading: str = "hidden"
-    ) -> list[FloatArray]:
-        """The chosen positions of each held-out sequence, (t, D), `num_positions` in all."""
-        if not isinstance(subject, LatentDynamics):
-            raise NotApplicable(f"{subject.name} has no hidden states")
-        found: list[FloatArray] = []
-        missing, start = self.num_positions, 0
-        while missing > 0:
-            batch = task.sample("test", start, ROWS_PER_CALL)
-            chosen = self.choose(batch)
-            if not chosen.any():
-                break
-            used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
-            hidden = subject.hidden(batch.tokens[:, :used], reading)
-            for states, mask in zip(hidden, chosen[:, :used], strict=True):
-                if missing > 0 and mask.any():
-                    found.append(states[mask][:missing])
-                    missing -= len(found[-1])
-            start += len(batch)
-        if not found:
-            raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
-        if not all(np.isfinite(states).all() for states in found):
-            raise ValueError(f"{subject.name}: its {reading} states are not finite")
-        return found
-
-    def choose(self, batch: Batch) -> BoolArray:
-        """(n, L): which positions count. The prompt is all before the first scored position."""
-        scored = np.asarray(batch.targets >= 0)
-        if self.positions == "scored":
-            return scored
-        used = np.asarray(batch.document >= 0)
-        if self.positions == "prompt":
-            return np.asarray(used & (scored.cumsum(axis=1) == 0))
-        return used

@@ -8,24 +8,23 @@ section 4.1, whose effective rank is one number of these.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric, Probe
+from nextlat_bench.probes._core import Measurement, Metric
 from nextlat_bench.probes.rank import (
     FLOOR,
     NUM_GROUPS,
     Moments,
-    Positions,
-    Rank,
+    OfStates,
     in_groups,
     jackknife,
     spectrum,
     stack,
 )
 from nextlat_bench.subject import Subject
-from nextlat_bench.tasks._core import FloatArray, Task, check_count, check_option
+from nextlat_bench.tasks._core import FloatArray, Task
 
 __all__ = ["Spectrum", "largest"]
 
@@ -36,7 +35,7 @@ def largest(width: int) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spectrum(Probe):
+class Spectrum(OfStates):
     """Singular values of the hidden states of held-out sequences, the k-th largest for each power
     of two.
 
@@ -50,26 +49,12 @@ class Spectrum(Probe):
         Metric("relative", None, "ratio", "the k-th singular value / the largest"),
         Metric("share", None, "share", "of the k largest in the sum of all singular values"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
-
-    num_positions: int = 256 * 256
-    positions: Positions = "all"
-
-    def __post_init__(self) -> None:
-        check_count(self, "num_positions")
-        check_option(self, "positions", get_args(Positions))
-
-    def rank(self) -> Rank:
-        """The probe whose hidden states these are."""
-        return Rank(num_positions=self.num_positions, positions=self.positions)
 
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         """Deterministic: `rng` is not used."""
-        sequences = self.rank().hidden_states(subject, task)
+        sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), sequences[0].shape[1]
         groups = [Moments.of(group) for group in in_groups(sequences)]
         sigma = values(groups, width)

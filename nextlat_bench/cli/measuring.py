@@ -86,7 +86,9 @@ def sweep(
         str, typer.Option(help="One or more, separated by commas: gpt,mtp,jtp,nextlat,bst.")
     ] = "gpt,mtp,jtp,nextlat",
     scale: Scale = "laptop",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N - 1 of every cell.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Seeds 0 to N - 1 of every cell.")
+    ] = 3,
     streets: Streets = None,
     graph: Annotated[
         str | None, typer.Option(metavar="DxL[,DxL]", help="Path-Star's graphs: 2x5,3x4.")

@@ -11,9 +11,9 @@ from figure_parts import drawn, legend
 from figure_records import everything
 from report_records import MADE_UP, a5_records, path_star_records
 
+from nextlat_bench.report.columns import label_of
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import FIGURES, draw, figure, figures_of, numbers
-from nextlat_bench.report.layouts import label_of
 from nextlat_bench.report.records import Record, write
 from nextlat_bench.report.tables import names
 

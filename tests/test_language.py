@@ -21,7 +21,7 @@ from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.plan import cost
 from nextlat_bench.presets import language as presets
-from nextlat_bench.report.layouts import DASH
+from nextlat_bench.report.columns import DASH
 from nextlat_bench.tasks import _text, language
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks._text import PYTHON, Unit, load_units, split_units

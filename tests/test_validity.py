@@ -11,7 +11,8 @@ from report_records import of, record, seeds, text_of
 
 from nextlat_bench import registry
 from nextlat_bench.job import measure_known
-from nextlat_bench.report.layouts import DASH, DETOUR
+from nextlat_bench.report.columns import DASH
+from nextlat_bench.report.layouts import DETOUR
 from nextlat_bench.report.records import Record, committed
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_known

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from nextlat_bench.report.layouts import DASH, LAYOUTS, VARIANT, Column, label_of
+from nextlat_bench.report.columns import DASH, VARIANT, Column, label_of
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import (
     Facts,
     Record,

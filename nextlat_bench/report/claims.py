@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nextlat_bench.report.layouts import DASH, LABELS, LAYOUTS, Column
+from nextlat_bench.report.columns import DASH, LABELS, Column
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Facts, Record, distinct, paper_protocol, paper_rows, say
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.statistics import Estimate

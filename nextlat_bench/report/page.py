@@ -13,10 +13,11 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from nextlat_bench.report import sheets
+from nextlat_bench.report.columns import DASH, Column, label_of
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import FIGURES, both, figures_of, png
-from nextlat_bench.report.layouts import DASH, LAYOUTS, Column, label_of
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct, grouped
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.statistics import Estimate

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.registry import check_name
-from nextlat_bench.report.layouts import DASH, LAYOUTS, VARIANT, Column, Layout, label_of, names
+from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
+from nextlat_bench.report.layouts import LAYOUTS, names
 from nextlat_bench.report.records import (
     Facts,
     Record,

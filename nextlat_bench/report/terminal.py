@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.layouts import DASH
+from nextlat_bench.report.columns import DASH
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

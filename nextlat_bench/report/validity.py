@@ -11,7 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeAlias
 
-from nextlat_bench.report.layouts import DASH, DETOUR, GREEDY, LAYOUTS, Column, Layout, countdown
+from nextlat_bench.report.columns import DASH, Column, Layout
+from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, countdown
 from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol, setting
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.tables import blocks_of

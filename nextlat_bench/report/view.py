@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.layouts import DASH, LAYOUTS, PLAIN, VARIANT, Column, label_of
+from nextlat_bench.report.columns import DASH, PLAIN, VARIANT, Column, label_of
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import (
     Facts,
     Record,

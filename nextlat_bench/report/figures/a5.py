@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
     CHANCE,
@@ -16,7 +17,6 @@ from nextlat_bench.report.figures.style import (
     means,
     one_line,
 )
-from nextlat_bench.report.layouts import Column, Layout
 from nextlat_bench.report.records import Record
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from math import cos, radians
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from nextlat_bench.report.columns import Column, Layout, label_of
 from nextlat_bench.report.exhibits import StreetSketch
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours, value
 from nextlat_bench.report.figures.style import FALSE, UNUSED, WIDTH, canvas, legend, one_line
-from nextlat_bench.report.layouts import Column, Layout, label_of
 from nextlat_bench.report.records import Record, variants_of
 from nextlat_bench.report.tables import Block
 

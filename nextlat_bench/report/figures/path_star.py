@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from nextlat_bench.report.columns import label_of
 from nextlat_bench.report.figures.scene import Drawing, Scene, only, seeds_beside, value
 from nextlat_bench.report.figures.style import (
     CHANCE,
@@ -17,7 +18,6 @@ from nextlat_bench.report.figures.style import (
     means,
     one_line,
 )
-from nextlat_bench.report.layouts import label_of
 from nextlat_bench.report.tables import Block
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.layouts import LAYOUTS, Column, Layout
+from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct
 from nextlat_bench.report.tables import Block, Row, blocks_of
 

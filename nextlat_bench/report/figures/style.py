@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.report.layouts import label_of
+from nextlat_bench.report.columns import label_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -21,6 +21,7 @@ from report_records import PATH_STAR, accuracy
 
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import LOOKS, figure, numbers
+from nextlat_bench.report.figures.lookahead import DISTANCES
 from nextlat_bench.report.figures.style import FALSE, UNUSED
 from nextlat_bench.report.records import Record
 
@@ -156,6 +157,21 @@ def test_no_panel_of_a_speed_that_nobody_measured() -> None:
     records = [r for r in drafts_records() if r.probe == "speculation"]
     assert len(drawn("speculation", records).axes) == 2
     assert len(numbers("speculation", records).columns) == 3 * 10
+
+
+# ---- tokens ahead
+
+
+def test_what_is_known_of_tokens_ahead_is_over_their_frequencies() -> None:
+    made = drawn("lookahead", *everything("lookahead"))
+    (panel,) = made.axes
+    assert panel.get_yscale() == "log"
+    for objective, gain in (("gpt", 1), ("nextlat", 2)):
+        mine = dict(points(panel, color=LOOKS[objective][0], marker=LOOKS[objective][1]))
+        assert mine == {k: pytest.approx(gain / k, abs=1e-6) for k in DISTANCES}
+    token = dict(points(panel, color="black", linestyle=":"))
+    assert token == {k: pytest.approx(0.5 / k, abs=1e-6) for k in DISTANCES if k < 6}
+    assert {"d = 1", "d = 2", "the current token alone"} <= set(legend(made))
 
 
 # ---- maps

@@ -166,12 +166,13 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
         about.append(f"trained for {_span(steps)} steps")
     for decoder, _ in grouped((r for r in records if r.decoder), lambda r: flat(r.decoder)):
         about.append(f"decoder: {', '.join(say(decoder, decoder))}")
-    said: dict[str, list[str]] = {", ".join(about): []}  # text -> columns of which it is true
+    said: dict[str, list[str]] = {}  # text -> columns of which it is true
+    protocols: dict[tuple[str, ...], list[int]] = {}  # probe and parameters -> trials
     for column in layout.columns:
         mine = [r for r in records if column.shows(r) and r.objective in shown]
         for protocol, group in grouped(mine, lambda r: r.probe_parameters):
-            n = f"{_span(r.n for r in group if r.value is not None)} trials a seed"
-            said[f"probe {column.probe}: {', '.join([n, *say(protocol, protocol)])}"] = []
+            trials = protocols.setdefault((column.probe, *say(protocol, protocol)), [])
+            trials += [r.n for r in group if r.value is not None]
         for why, group in grouped(mine, _because):
             because = f"({why['because'] or 'no reason given'})"
             if skipped := sum(r.n_skipped for r in group):
@@ -182,7 +183,12 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
                 said.setdefault(text, []).append(column.heading)
     if others := sorted({r.objective for r in records} - set(shown)):
         said[f"measured but not shown: {', '.join(others)}"] = []
-    return [f"{', '.join(where)}: {text}" if where else text for text, where in said.items()]
+    how = [
+        f"probe {probe}: {', '.join([f'{_span(trials)} trials a seed', *rest])}"
+        for (probe, *rest), trials in protocols.items()
+    ]
+    what = [f"{', '.join(where)}: {text}" if where else text for text, where in said.items()]
+    return [", ".join(about), *how, *what]
 
 
 def _because(record: Record) -> Facts:

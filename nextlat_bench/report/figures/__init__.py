@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from nextlat_bench.files import atomic_write
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.exhibits import Exhibits, committed_exhibits
-from nextlat_bench.report.figures import a5, countdown, curves, maps, path_star, speculation, taxi
+from nextlat_bench.report.figures import (
+    a5,
+    countdown,
+    curves,
+    lookahead,
+    maps,
+    path_star,
+    speculation,
+    taxi,
+)
 from nextlat_bench.report.figures.scene import Drawing, Scene
 from nextlat_bench.report.figures.style import LOOKS, style
 from nextlat_bench.report.records import Record
@@ -31,6 +40,7 @@ FIGURES: dict[str, Drawing] = {
     "path_star_data": path_star.DATA,
     "countdown": countdown.HORIZONS,
     "a5": a5.LENGTHS,
+    "lookahead": lookahead.GAINS,
     "speculation": speculation.DRAFTS,
 }
 for _table in ("taxi", "path_star", "countdown", "a5", "language"):

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.curves import measured
 from nextlat_bench.report.figures.scene import Drawing, Scene, has_value, seeds_beside, value
 from nextlat_bench.report.figures.style import (
+    DASHES,
     GREY,
     MEAN,
     SEED,
@@ -33,7 +34,6 @@ METRICS = {
     "speedup": ("speculation_speed", "Speed-up", "draft={},batch=1,kind={}"),
 }
 SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up, one text at a time"}
-DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
 
 
 def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:

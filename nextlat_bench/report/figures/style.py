@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CHANCE", "FALSE", "GREY", "LOOKS", "MEAN", "PAPER", "SEED", "THIN", "UNUSED"]
+__all__ = ["CHANCE", "DASHES", "FALSE", "GREY", "LOOKS", "MEAN", "PAPER", "SEED", "THIN", "UNUSED"]
 __all__ += ["canvas", "hollow", "legend", "look", "means", "one_line", "style"]
 
 # Okabe and Ito's palette, which the colour-blind tell apart; shapes say it once more
@@ -54,6 +54,7 @@ SEED: dict[str, Any] = {
 THIN: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.4}  # a seed that is a line
 MEAN: dict[str, Any] = {"linewidth": 2.0, "markersize": 7.0}
 CHANCE: dict[str, Any] = {"linestyle": ":", "color": "black", "linewidth": 1.3}
+DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
 PAPER: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "alpha": 0.55}
 
 

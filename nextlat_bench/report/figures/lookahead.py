@@ -1,0 +1,89 @@
+"""Language: how much of the tokens to come can be read off the hidden states."""
+
+from typing import TYPE_CHECKING
+
+from nextlat_bench.report.columns import Column, Layout
+from nextlat_bench.report.figures.scene import Drawing, Scene, ours, value
+from nextlat_bench.report.figures.style import (
+    CHANCE,
+    DASHES,
+    GREY,
+    MEAN,
+    THIN,
+    canvas,
+    legend,
+    look,
+    means,
+    one_line,
+)
+from nextlat_bench.report.layouts import ahead
+from nextlat_bench.report.records import Record
+from nextlat_bench.report.tables import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+__all__ = ["GAINS"]
+
+DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+NATS = (0.03, 0.1, 0.3, 1)
+READINGS = ("hidden", "embedding", "frequency")
+
+
+def columns(_: Layout, records: "Sequence[Record]") -> tuple[Column, ...]:
+    """Each reading at each distance."""
+    return tuple(ahead(reading, k) for reading in READINGS for k in DISTANCES)
+
+
+def gains(row: Row, reading: str) -> list[tuple[int, float]]:
+    """(distance, nats less than by the frequencies alone), where both were measured."""
+    count = len(DISTANCES)
+    at, frequency = READINGS.index(reading) * count, READINGS.index("frequency") * count
+    found = [(k, value(row, frequency + i) - value(row, at + i)) for i, k in enumerate(DISTANCES)]
+    return [(k, gain) for k, gain in found if gain > 0]  # neither nan nor off the logarithm
+
+
+def picture(scene: Scene) -> "Figure":
+    """Nats gained over the tokens' frequencies, by distance, both logarithmic."""
+    out, axes = canvas(len(scene.blocks), 1, height=4.4)
+    rows = [row for block in scene.blocks for row in block.rows]
+    horizons = sorted({row.variant.get("horizon") or 0 for row in rows})
+    for panel, block in zip(axes, scene.blocks, strict=True):
+        least = 1.0
+        for row in block.rows:
+            colour, marker = look(row.objective)
+            looks = THIN | {"color": colour}
+            if row.source == "measured":
+                looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
+                if plain := gains(row, "embedding"):
+                    panel.plot(*zip(*plain, strict=True), **CHANCE)
+            dashes = DASHES[horizons.index(row.variant.get("horizon") or 0) % len(DASHES)]
+            if points := gains(row, "hidden"):
+                panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+                least = min(least, *(gain for _, gain in points))
+        panel.set(xscale="log", yscale="log", xlim=(0.95, DISTANCES[-1] * 1.05))
+        panel.set(ylim=(0.8 * least, None))
+        panel.set_xticks(DISTANCES, map(str, DISTANCES))
+        panel.set_yticks(NATS, map(str, NATS))
+        panel.set(xlabel="tokens ahead", ylabel="nats gained over frequencies")
+        panel.minorticks_off()
+        panel.set_title(block.heading, loc="left")
+    entries = means(scene.objectives)
+    for horizon, dashes in zip(horizons, DASHES, strict=False):
+        entries |= {f"d = {horizon}": one_line(color=GREY, linestyle=dashes)} if horizon else {}
+    entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)
+    legend(out, entries | {"the current token alone": one_line(**CHANCE)})
+    return out
+
+
+GAINS = Drawing(
+    "lookahead",
+    "Language: what a linear probe of the hidden states knows of the tokens to come, over the "
+    "tokens' frequencies alone; what the current token alone tells is dotted.",
+    columns,
+    picture,
+    by_horizon=True,
+    keep=ours,
+)

@@ -195,6 +195,27 @@ def test_countdown_columns() -> None:
     assert "loose checker" in "\n".join(made.notes)
 
 
+def test_countdown_says_what_each_has_more_than_gpt_by_seed() -> None:
+    """Each seed holds out targets of its own: three gaps of 4, 6 and 2 points, whatever the seeds
+    have in common; a seed that GPT lacks does not count."""
+    where = "decode=greedy,kind=heldout"
+    runs = [
+        *accuracy("countdown", COUNTDOWN, where, 0.3, 0.2, 0.1, **of("gpt")),
+        *accuracy("countdown", COUNTDOWN, where, 0.34, 0.26, 0.12, 0.9, **of("nextlat", 1)),
+        *accuracy("countdown", COUNTDOWN, where, 0.4, **of("mtp", 1)),
+        *accuracy("countdown", COUNTDOWN, where, 1.0, 1.0, **of("oracle")),
+    ]
+    half = 4.302652729749464 * 2 / 3**0.5
+    said = f"NextLat (d=1) 4.0 [{4 - half:.1f}, {4 + half:.1f}]"
+    (note,) = [note for note in table("countdown", runs[::-1]).notes if "seed by seed" in note]
+    assert note == (
+        "Held-out targets %, less GPT's, seed by seed, since seeds have items of their own: "
+        f"{said}."
+    )
+    assert not [n for n in table("countdown", runs[3:]).notes if "seed by seed" in n]
+    assert not [n for n in table("a5", EVERYTHING).notes if "seed by seed" in n]
+
+
 def test_countdown_rows_by_horizon() -> None:
     """Each beside the paper's of the same horizon, ours first, a dash where we have none."""
     where = "decode=greedy,kind=heldout"

@@ -100,6 +100,8 @@ class Layout:
     settings: dotted task parameter -> how a block's heading writes it, with its value as {} and
         any parameter's as {name}; "" where another one's text says it.
     usual: settings that are named only where they differ from this.
+    paired: the column whose values are compared seed by seed with those of the first of `rows`,
+        where each seed has test items of its own, which all models share.
     paper_settings: the paper's rows stand only in blocks that agree with theirs in these; the
         others get blocks of their own. None of them: beside ours everywhere.
     """
@@ -110,6 +112,7 @@ class Layout:
     columns: tuple[Column, ...]
     settings: Mapping[str, str]
     usual: Mapping[str, Any] = field(default_factory=dict)
+    paired: str = ""
     paper_settings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

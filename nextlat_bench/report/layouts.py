@@ -184,6 +184,7 @@ LAYOUTS = {
             "max_target": "targets {min_target} to {}",
             "num_train": "{:,} problems",
         },
+        paired="accuracy",
         notes=(
             "Every column is of greedy answers; equations and the released reading are of held-out "
             "targets",

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
 from nextlat_bench.report.layouts import LAYOUTS, names
@@ -28,7 +30,7 @@ from nextlat_bench.report.records import (
     told_apart,
     variants_of,
 )
-from nextlat_bench.report.statistics import Estimate
+from nextlat_bench.report.statistics import Estimate, mean_interval
 from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 
 if TYPE_CHECKING:
@@ -208,6 +210,27 @@ def _in_full(rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:
+    """What each model has more than the first, seed by seed, where the layout asks for it."""
+    at = next((i for i, c in enumerate(layout.columns) if layout.paired == c.key), None)
+    if not layout.paired or at is None:
+        return []
+    column, seeds = layout.columns[at], [row for row in rows if row.source.startswith("seed")]
+    values: dict[str, dict[str, float]] = {}  # label -> seed -> value
+    for row in seeds:
+        if row.objective != layout.rows[-1] and (found := row.cells[at].value) is not None:
+            values.setdefault(row.label, {})[row.source] = found
+    first = next((row.label for row in seeds if row.objective == layout.rows[0]), "")
+    base, said = values.pop(first, {}), []
+    for label, its in values.items():
+        gaps = np.array([its[seed] - base[seed] for seed in its if seed in base])
+        if len(gaps) > 1:
+            low, high = map(column.text, mean_interval(gaps))
+            said.append(f"{label} {column.text(float(gaps.mean()))} [{low}, {high}]")
+    about = f"{column.heading}, less {first}'s, seed by seed, since seeds have items of their own"
+    return [f"{about}: {'; '.join(said)}"] if said else []
+
+
 def _span(numbers: Iterable[int]) -> str:
     ordered = sorted(set(numbers))
     return " to ".join(f"{k:,}" for k in dict.fromkeys([*ordered[:1], *ordered[-1:]])) or DASH
@@ -222,7 +245,7 @@ def table(name: str, records: Iterable[Record]) -> "Table":
     for block in measured:
         first, *rest = _remarks(layout, block.records)
         here = f"{block.heading}: " * (len(measured) > 1)
-        rest += _in_full(block.rows)
+        rest += _paired(layout, block.rows) + _in_full(block.rows)
         notes += [f"{block.heading}: {first}.", *(f"{here}{note}." for note in rest)]
     rows = tuple(row for block in blocks for row in block.rows)
     unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))

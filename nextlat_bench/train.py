@@ -343,7 +343,7 @@ def save(run_dir: RunDir, step: int, model: Model, optimizers: list[torch.optim.
     if parallel.rank():
         return
     state = BytesIO()
-    torch.save({"optimizers": moments, "step": step}, state)
+    torch.save({"optimizers": moments}, state)
     files = {"model.safetensors": safetensors.torch.save(weights), "state.pt": state.getvalue()}
     run_dir.save_checkpoint(step, files)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from report_records import MADE_UP, a5_records, path_star_records
 from nextlat_bench.report.columns import label_of
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import FIGURES, draw, figure, figures_of, numbers
-from nextlat_bench.report.records import Record, write
+from nextlat_bench.report.records import write
 from nextlat_bench.report.tables import names
 
 
@@ -35,7 +36,7 @@ def test_every_objective_is_in_the_legend(name: str) -> None:
 def test_an_objective_of_ones_own_is_drawn(name: str) -> None:
     records, exhibits = everything(name)
     mine = [
-        Record(**(vars(r) | {"objective": "mine", "run": f"mine {r.run}"}))
+        replace(r, objective="mine", run=f"mine {r.run}")
         for r in records
         if r.objective == "nextlat"
     ]
@@ -86,10 +87,7 @@ def test_the_same_records_give_the_same_bytes(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", FIGURES)
 def test_where_nothing_was_measured_there_is_no_figure(name: str, tmp_path: Path) -> None:
     truth = [r for r in path_star_records() if r.objective == "oracle"]
-    lost = [
-        Record(**(vars(r) | {"value": None, "low": None, "high": None}))
-        for r in everything(name)[0]
-    ]
+    lost = [replace(r, value=None, low=None, high=None) for r in everything(name)[0]]
     other = MADE_UP if FIGURES[name].table != "taxi" else a5_records()
     for records in ([], other, truth, lost):
         assert figure(name, records) is None

@@ -1,5 +1,7 @@
 """Figures as pure functions of records: what is drawn is what was measured, every seed of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from figure_parts import bars, colour, drawn, points
@@ -14,7 +16,6 @@ from report_records import (
 )
 
 from nextlat_bench.report.figures import LOOKS
-from nextlat_bench.report.records import Record
 
 # ---- Path-Star
 
@@ -83,7 +84,7 @@ def test_countdown_lines_and_seeds() -> None:
 def test_a_horizon_of_two_variants_shows_the_one_of_most_seeds() -> None:
     one = [r for r in countdown_records() if (r.objective, r.seed) == ("nextlat", 0)]
     changes = {"step": 9000, "value": 0.9, "run": "later"}
-    later = [Record(**(vars(r) | changes)) for r in one if r.objective_parameters["horizon"] == 4]
+    later = [replace(r, **changes) for r in one if r.objective_parameters["horizon"] == 4]
     (axes,) = drawn("countdown", [*countdown_records(), *later]).axes
     assert max(y for _, y in points(axes, color=LOOKS["nextlat"][0])) < 60
     (axes,) = drawn("countdown", [*one, *later]).axes

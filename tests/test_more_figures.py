@@ -23,7 +23,6 @@ from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import LOOKS, figure, numbers
 from nextlat_bench.report.figures.lookahead import DISTANCES
 from nextlat_bench.report.figures.style import FALSE, UNUSED
-from nextlat_bench.report.records import Record
 
 # ---- taxi
 
@@ -207,7 +206,7 @@ def test_a_map_is_of_the_first_seed_that_has_one() -> None:
 
 def test_a_map_is_of_the_variant_that_has_most_seeds() -> None:
     later = [
-        Record(**(vars(r) | {"step": 9000, "run": f"z-{r.run}"}))
+        replace(r, step=9000, run=f"z-{r.run}")
         for r in taxi_records()
         if (r.objective, r.seed) == ("gpt", 0)
     ]

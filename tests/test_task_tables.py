@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -272,7 +273,7 @@ def test_a5_columns_follow_the_training_length(taught: int) -> None:
         *words(f"reading=trunk,length={3 * taught}", 0.9, "whole"),
         *words(f"reading=trunk,length={3 * taught + 1}", 0.9),
     ]
-    runs = [Record(**(vars(r) | {"task_parameters": A5 | {"length": taught}})) for r in runs]
+    runs = [replace(r, task_parameters=A5 | {"length": taught}) for r in runs]
     made = table("a5", runs)
     shown = cells(made, "NextLat (d=1)", "measured", "laptop")
     assert {heading: text.split(" ")[0] for heading, text in shown.items()} == {

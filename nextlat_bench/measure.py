@@ -15,7 +15,7 @@ import numpy as np
 from nextlat_bench import registry
 from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
-from nextlat_bench.probes._core import Measurement, NotApplicable, Probe
+from nextlat_bench.probes._core import Measurement, NotApplicable, Probe, unmeasured
 from nextlat_bench.report.records import Facts, Record, plain, read, record_file, write
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.subject import Subject
@@ -191,11 +191,7 @@ def rows(
             seen.add((m.metric, m.condition))
             found.append(m)
     except NotApplicable as reason:
-        nan = float("nan")
-        found = [
-            Measurement(m.name, nan, nan, nan, 0, skipped_because=str(reason))
-            for m in probe.metrics
-        ]
+        found = [unmeasured(metric.name, str(reason)) for metric in probe.metrics]
     directions = {metric.name: metric.higher_is_better for metric in probe.metrics}
     return [
         Record(

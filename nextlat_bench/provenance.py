@@ -5,13 +5,15 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from nextlat_bench import parallel
 from nextlat_bench.run import Run, Training
 from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
+from nextlat_bench.tasks._core import Split, Task
+from nextlat_bench.tasks._draws import DrawnTask
 
 __all__ = ["chosen_precision", "cpu_name", "native_bf16", "settle_provenance"]
 
@@ -69,10 +71,19 @@ def settle_provenance(
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("nextlat-bench", "torch", "numpy", "scipy")},
         "commit": commit(),
+        "rejected": rejected(run.task),
         "command": sys.argv,
     }
     atomic_write(run_dir.provenance, to_bytes(facts))
     return facts
+
+
+def rejected(task: Task) -> dict[str, float]:
+    """By split the share of the candidates drawn that it left out, most of them as another
+    split's; nothing of a task that draws none."""
+    if not isinstance(task, DrawnTask):
+        return {}
+    return {split: round(task.rejection_rate(split), 6) for split in get_args(Split)}
 
 
 def check_compiler(device: str) -> None:

@@ -82,8 +82,7 @@ class LatentDynamics(Protocol):
     """A subject with hidden states; NextLat's also predicts the next one from the next token."""
 
     def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
-        """(n, T) -> (n, T, D): hidden states after the final norm; reading "embedding": e(x);
-        "trunk": what MTP's heads read, where the subject's `readings` have it."""
+        """(n, T) -> (n, T, D): after the final norm; reading "embedding": e(x); "trunk": MTP's."""
 
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
         """(n, D), (n,) -> (n, D): the next hidden states by the latent dynamics; None: none."""

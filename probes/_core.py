@@ -10,7 +10,7 @@ import numpy as np
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Task
 
-__all__ = ["Measurement", "Metric", "NotApplicable", "Probe"]
+__all__ = ["Measurement", "Metric", "NotApplicable", "Probe", "unmeasured"]
 
 
 class NotApplicable(ValueError):
@@ -39,6 +39,12 @@ class Measurement:
     n_skipped: int = 0
     skipped_because: str = ""
     condition: str = ""  # e.g. "p=0.75,replace=random"
+
+
+def unmeasured(metric: str, why: str, condition: str = "") -> Measurement:
+    """A row that says why it has no value."""
+    nan = float("nan")
+    return Measurement(metric, nan, nan, nan, 0, 0, why, condition)
 
 
 class Probe(ABC):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._sampling import ratio_measurement, share
 from nextlat_bench.probes.state_probe import read, readings
 from nextlat_bench.subject import LatentDynamics, Subject
@@ -134,7 +134,10 @@ class Lookahead(Probe):
             row = np.nonzero(used)[0]
             train, test = chosen & ~late[row], chosen & late[row]
             if not train.any() or not test.any():
-                continue  # no sequence is this long
+                for metric in self.metrics:
+                    why = "no sequence is this long"
+                    yield unmeasured(metric.name, why, f"ahead={k},reading=hidden")
+                continue
             tokens = ahead[used]
             common = np.argsort(-np.bincount(tokens[train]), kind="stable")[: self.num_tokens]
             label = np.full(len(task.vocab), len(common))  # all others together

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._sampling import ratio_measurement
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
@@ -107,7 +107,9 @@ class Transition(Probe):
         for i, (going, row, at) in enumerate(rollouts(batch.document, self.steps), start=1):
             n, condition = len(row), f"steps={i}"
             if n < 2:
-                return  # no sequence is this long
+                for metric in self.metrics:
+                    yield unmeasured(metric.name, "no sequence is this long", condition)
+                continue
             following = subject.predict_hidden(guess[going], batch.tokens[row, at])
             if following is None:
                 raise NotApplicable(f"{subject.name} predicts no next hidden state")

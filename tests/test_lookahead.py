@@ -131,7 +131,12 @@ def test_an_untrained_decoder_stands_beside():
     subject = TrainedModel(run, build(run))
     probe = Lookahead(num_sequences=64, distances=(1, 40), num_tokens=30, passes=1)
     rows = list(probe.measure(subject, run.task, np.random.default_rng(0)))
-    readings = {row.condition for row in rows}
+    far = [row for row in rows if row.skipped_because == "no sequence is this long"]
+    assert [(r.metric, r.condition, r.n) for r in far] == [
+        (metric, "ahead=40,reading=hidden", 0) for metric in ("accuracy", "cross_entropy")
+    ]
+    assert all(np.isnan(row.value) for row in far)
+    readings = {row.condition for row in rows if row not in far}
     assert readings == {
         f"ahead=1,reading={reading}"
         for reading in ("hidden", "embedding", "untrained", "frequency")

@@ -8,8 +8,8 @@ import torch
 
 from nextlat_bench import registry
 from nextlat_bench.decoder import count_parameters
-from nextlat_bench.presets import path_star
-from nextlat_bench.run import SCALES, Run
+from nextlat_bench.presets import countdown, path_star
+from nextlat_bench.run import SCALES, Run, Scale
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.train import Model
 
@@ -154,6 +154,13 @@ def test_the_papers_budgets() -> None:
         "a5": (1.0, 0.0, 1024),
         "language": (1.0, 1.0, 6528),
     }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_seed_of_countdown_holds_out_targets_of_its_own(scale: Scale) -> None:
+    runs = [countdown.run("gpt", scale, seed) for seed in (0, 1)]
+    first, second = (set(run.task.targets[1]) for run in runs)
+    assert first != second
 
 
 @pytest.mark.parametrize("graph", ["5", "2x", "x5", "2x5x3", "two", "-2x5", "2000x5"])

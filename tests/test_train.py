@@ -318,6 +318,8 @@ def test_provenance_says_where_and_with_what(tmp_path: Path) -> None:
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["threads"] >= 1
     assert facts["device"]
+    assert set(facts["rejected"]) == {"train", "validation", "test"}
+    assert 0 < facts["rejected"]["train"] < facts["rejected"]["test"] < 1
 
 
 def micro_batched(parts: int) -> tuple[Run, Model, list[TensorBatch]]:

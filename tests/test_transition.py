@@ -209,7 +209,9 @@ def test_few_rows_at_a_time_make_no_difference(taxi, monkeypatch):
 def test_no_step_beyond_the_longest_sequence(taxi):
     task = Taxi(streets=taxi.streets, max_nodes=3, min_nodes=3, radius=500)
     rows = measure(Latent(task), task, Transition(num_sequences=20, steps=9))
-    assert {condition for _, condition in rows} == {f"steps={i}" for i in range(1, 5)}
+    assert {condition for _, condition in rows} == {f"steps={i}" for i in range(1, 10)}
+    for (_, condition), row in rows.items():
+        assert row.skipped_because == ("no sequence is this long" if condition > "steps=4" else "")
     last = rows["kl", "steps=4"]  # a step onto `end`, after which nothing is scored
     assert last.n == 0
     assert np.isnan(last.value)

@@ -29,6 +29,7 @@ def smoke(objective: str, seed: int) -> Run:
             largest=999,
             num_train=2_000,
             heldout=0.1,
+            seed=seed,
         ),
         objective=chosen(objective, {"nextlat": {"latent_weight": 2.0}}),
         decoder=DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True),
@@ -69,7 +70,7 @@ def paper(objective: str, seed: int) -> Run:
     """The paper's sizes (Table 5 and Appendix F.2)."""
     nextlat: dict[str, Any] = {"latent_weight": 2.0, "dynamics_width": 768}
     return Run(
-        task=Countdown(num_train=500_000),
+        task=Countdown(num_train=500_000, seed=seed),
         objective=chosen(objective, {"nextlat": nextlat}),
         decoder=DecoderConfig(layers=12, heads=12, width=768),
         training=Training(

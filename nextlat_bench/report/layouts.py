@@ -127,8 +127,9 @@ LAYOUTS = {
             "the hidden states; then off those of the network before training, and off the tokens' "
             "embeddings",
             "Distinction: precision, of the model's distinctions between two states the share that "
-            "are true; recall, of the true ones the share that the model makes. Read it beside "
-            "Table 1's compression, which a model of one state for everything would lead",
+            "are true (stricter than Vafa's: nothing before its last token may be illegal); "
+            "recall, of the true ones the share that the model makes. Read it beside Table 1's "
+            "compression, which a model of one state for everything would lead",
             "Transition: how far the latent dynamics come out from the hidden state that the trunk "
             "has a token later: the KL of what either says next, in nats, and their distance over "
             "that of two states drawn at random; NextLat alone has such dynamics",
@@ -190,6 +191,8 @@ LAYOUTS = {
             "targets",
             "Released reading: the loose checker that was published, which never takes a number "
             "away; the paper's numbers are of it",
+            "A seed's own interval is over its held-out targets; of the oldest records, over "
+            "trials, which is too narrow",
         ),
     ),
     "a5": Layout(
@@ -213,6 +216,8 @@ LAYOUTS = {
             "whole word: at every position up to it",
             "Reach: the longest length up to which accuracy is at least 95% at every position; the "
             "median of the seeds, with the least and the largest, since seeds lie far apart",
+            "MTP's further heads must name products of elements that they have not read, which "
+            "nobody can: its row is GPT's with a second loss that only disturbs",
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from noisy states",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
@@ -254,8 +259,8 @@ LAYOUTS = {
             "reads it off the frozen hidden state; less is better",
             "Beside it what must be beaten 10 ahead: the same network before training, the current "
             "token's embedding, and the tokens' frequencies alone",
-            "JTP's state is read before the light head that says its next token, BST's is the "
-            "forward encoder's",
+            "JTP's state is read before the light head that says its next token, MTP's after the "
+            "block that does, BST's is the forward encoder's",
             "Intervals are mostly those of the tokens, which are the same for all models: what "
             "two models differ by is steadier than either (see the figure's seeds)",
             "The paper asks this of TinyStories; its numbers are not beside these. No verdict "

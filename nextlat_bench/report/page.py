@@ -177,7 +177,7 @@ def _cell(column: Column, cell: Estimate) -> Cell:
     value, *interval = column.lines(cell)
     number = cell.low if cell.value is None else cell.value  # of "> 95" the bound
     key = "" if number is None or value == DASH else f"{number:.9g}"
-    return Cell(value, " ".join(interval), key)
+    return Cell(value, " ".join(interval) if cell.low is not None else "", key)  # a loss has none
 
 
 def _sources(records: Sequence[Record]) -> Grid:

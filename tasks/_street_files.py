@@ -192,8 +192,9 @@ def _check_xml(path: Path, data: bytes, kind: str) -> None:
     parser.StartDoctypeDeclHandler = refuse_entities
     parser.XmlDeclHandler = check_encoding
     try:
-        data.decode("utf-8")
-        parser.Parse(data, True)
+        text = data.decode("utf-8").removeprefix("\ufeff").lstrip()
+        # expat reads a text without markup to its end, seconds of it, before it says so
+        parser.Parse(data if text.startswith("<") else data[:100], True)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text") from None
     except expat.ExpatError as error:

@@ -29,7 +29,8 @@ class TrainedModel(Subject):
         self.run, self.model, self.device = run, model.to(device).eval(), device
         self.objective = run.objective
         self.name = run.id
-        self.vocab_size, self.readings = model.decoder.vocab_size, run.objective.readings
+        self.vocab_size = model.decoder.vocab_size
+        self.readings = ("hidden", "embedding", *["trunk"] * (run.objective.head_blocks > 0))
 
     @torch.inference_mode()
     def start(self, prompts: IntArray) -> "TrainedSession":
@@ -59,8 +60,10 @@ class TrainedModel(Subject):
         ids, (decoder, extra) = self.to_ids(tokens), (self.model.decoder, self.model.extra)
         if reading == "embedding":
             return numpy(decoder.embedding(ids))
-        read = self.objective.trunk if reading == "trunk" else self.objective.hidden
-        return numpy(read(decoder, extra, ids))
+        if reading == "trunk":
+            layers = self.run.decoder.layers - self.objective.head_blocks
+            return numpy(decoder.trunk(ids, layers=layers)[0])
+        return numpy(self.objective.hidden(decoder, extra, ids))
 
     @torch.inference_mode()
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:

@@ -46,7 +46,7 @@ class Objective(ABC):
     """A frozen, keyword-only dataclass: its fields are its parameters."""
 
     name: ClassVar[str]
-    readings: ClassVar[tuple[str, ...]] = ("hidden", "embedding")  # and "trunk", of those with one
+    head_blocks: ClassVar[int] = 0  # of the decoder's blocks the last ones, which are a head's
 
     def check_task(self, task: Task) -> None:
         """Raises a ValueError that says why, if this objective cannot be trained on the task."""
@@ -80,10 +80,6 @@ class Objective(ABC):
     ) -> Tensor:
         """(B, T) -> (B, T, D): the hidden states that are probed, after the final norm."""
         return decoder(tokens, cache=cache)  # type: ignore[no-any-return]
-
-    def trunk(self, decoder: Decoder, extra: nn.Module, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, D): what all heads read, of an objective whose heads are deep."""
-        raise NotImplementedError
 
     def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
         """(..., D) hidden states and (...) tokens at the same positions -> (..., V): this

@@ -11,7 +11,7 @@ Head 0 is the decoder's own last block and norm, so inference is the plain decod
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Block, Decoder, RMSNorm, initialise
@@ -39,17 +39,14 @@ class MTP(MultiToken):
     """Multi-token prediction: `horizon` tokens beyond the next one."""
 
     name: ClassVar[str] = "mtp"
-    readings: ClassVar[tuple[str, ...]] = (*MultiToken.readings, "trunk")
+    head_blocks: ClassVar[int] = 1
 
     def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
         return Heads(config, self.horizon)
 
-    def trunk(self, decoder: Decoder, extra: nn.Module, tokens: Tensor) -> Tensor:
-        return decoder.trunk(tokens, layers=decoder.config.layers - 1)[0]
-
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         heads = cast(Heads, extra)
-        last = decoder.config.layers - 1
+        last = decoder.config.layers - self.head_blocks
         x, attended = decoder.trunk(*batch.inputs, layers=last)
         hidden = decoder.norm(decoder.blocks[last](x, attended))
         losses = []

@@ -64,15 +64,15 @@ def true_boundary(
 def truly_distinguishes(
     world: World, first: IntArray, second: IntArray, sequences: IntArray, lengths: IntArray
 ) -> BoolArray:
-    """(n,), (n,) states, (n, L) sequences of (n,) lengths -> (n,): is each legal in the first
-    state, and at its last token, not before, illegal in the second?"""
-    in_first, in_second = replay(world, first, sequences), replay(world, second, sequences)
-    right = np.ones(len(sequences), dtype=np.bool_)
-    for t in range(int(lengths.max(initial=0))):
-        legal = is_legal(world, in_first[:, t], sequences[:, t])
-        legal &= is_legal(world, in_second[:, t], sequences[:, t]) == (t < lengths - 1)
-        right &= legal | (t >= lengths)
-    return right
+    """(n,), (n,) states, (n, L) sequences of (n,) lengths -> (2, n): is each legal in the first
+    state and not in the second? Is moreover its last token the first that the second refuses?"""
+    place, lengths = np.arange(sequences.shape[1]), lengths[:, None]
+    allowed = []
+    for states in (replay(world, first, sequences), replay(world, second, sequences)):
+        legal = [is_legal(world, states[:, t], sequences[:, t]) for t in place]
+        allowed.append(np.column_stack(legal) | (place >= lengths))
+    true = allowed[0].all(axis=1) & ~allowed[1].all(axis=1)
+    return np.stack((true, true & (allowed[1] | (place == lengths - 1)).all(axis=1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +81,18 @@ class Distinction(Probe):
 
     precision: `num_continuations` are sampled after the first history (temperature 1, tokens of
     p <= epsilon left out) and cut at the first token with p <= epsilon after the second. The cut
-    ones are the subject's boundary: which share of the different ones truly tells the states apart?
+    ones are the subject's boundary: which share of the different ones truly tells the states apart,
+    legal in the first and not in the second?
+
+    exact_precision: which share does so at its last token, where the subject says, not before?
 
     recall: of the true boundary, the minimal sequences of up to `max_length` tokens (`end`
     included) that only the first state has, which share does the subject accept after the first
     history (every token p > epsilon) and refuse after the second (some token p <= epsilon)? Of
     more than `max_boundary` sequences a random subset that large is asked.
 
-    Both are means over pairs; a pair whose boundary is empty is left out of that metric. Its
-    interval is the mean's standard error over pairs (`_sampling.share`).
+    All are means over pairs; a pair whose boundary is empty is left out of that metric. The
+    intervals are the mean's standard error over pairs (`_sampling.share_measurement`).
     """
 
     num_pairs: int = 1_000
@@ -101,6 +104,7 @@ class Distinction(Probe):
     name: ClassVar[str] = "distinction"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("precision", True, "share", "the subject's distinctions that are true"),
+        Metric("exact_precision", True, "share", "those first true at their last token"),
         Metric("recall", True, "share", "true distinctions that the subject makes"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world"})
@@ -131,17 +135,19 @@ class Distinction(Probe):
         groups, why = history_pairs(task, first, second, rng, batch)
         why["of one state"] = int((~different).sum())
         why["beyond the split"] = self.num_pairs - len(different)
-        for metric, score in (("precision", self._precision), ("recall", self._recall)):
-            scores = [score(subject, task, pairs, rng) for pairs in groups]
-            values = np.concatenate([*scores, np.empty(0)])
+        precision = [self._precision(subject, task, pairs, rng) for pairs in groups]
+        recall = [self._recall(subject, task, pairs, rng) for pairs in groups]
+        scores = np.block([[np.empty((2, 0)), *precision], [np.empty((1, 0)), *recall]])
+        for metric, values in zip(self.metrics, scores, strict=True):
             empty = np.isnan(values)
-            reasons = why + Counter({f"without a boundary for {metric}": int(empty.sum())})
-            yield share_measurement(metric, values[~empty], np.ones((~empty).sum()), reasons)
+            reasons = why + Counter({f"without a boundary for {metric.name}": int(empty.sum())})
+            yield share_measurement(metric.name, values[~empty], np.ones((~empty).sum()), reasons)
 
     def _precision(
         self, subject: Subject, task: Task, pairs: HistoryPairs, rng: np.random.Generator
     ) -> FloatArray:
-        """(n,): the share of each pair's boundary, as the subject sees it, that is true."""
+        """(2, n): the share of each pair's boundary, as the subject sees it, that is true, and
+        exactly so."""
         rows = np.arange(len(pairs.first)).repeat(self.num_continuations)
         reading = read_in_step(
             subject.start(pairs.first).select(rows),
@@ -165,7 +171,7 @@ class Distinction(Probe):
     def _recall(
         self, subject: Subject, task: Task, pairs: HistoryPairs, rng: np.random.Generator
     ) -> FloatArray:
-        """(n,): the share of each pair's true boundary that the subject finds."""
+        """(1, n): the share of each pair's true boundary that the subject finds."""
         max_length = min(self.max_length, room(task, pairs.first))
         pair, sequences = true_boundary(
             world_of(task), pairs.first_state, pairs.second_state, max_length
@@ -179,7 +185,7 @@ class Distinction(Probe):
         found &= ~self._accepted(
             subject.start(pairs.second).select(pair), sequences, task.vocab.pad
         )
-        return _mean_by_pair(pair, found, len(pairs.first))
+        return _mean_by_pair(pair, found[None], len(pairs.first))
 
     def _accepted(self, session: Session, sequences: IntArray, pad: int) -> BoolArray:
         """(n, L) padded sequences -> (n,): does every token have p > epsilon?"""
@@ -192,7 +198,7 @@ class Distinction(Probe):
 
 
 def _mean_by_pair(pair: IntArray, values: BoolArray, num_pairs: int) -> FloatArray:
-    """(m,) pairs, (m,) values -> (num_pairs,): nan where a pair has none."""
-    total = np.bincount(pair, values, num_pairs)
+    """(m,) pairs, (k, m) values -> (k, num_pairs): nan where a pair has none."""
+    total = np.stack([np.bincount(pair, of_one, num_pairs) for of_one in values])
     count = np.bincount(pair, minlength=num_pairs)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

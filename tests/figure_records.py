@@ -53,7 +53,7 @@ def taxi_records(**parameters: Any) -> list[Record]:
                 where = f"p={p},replace=random"
                 add(value, probe="detours", metric=metric, condition=where)
         add(good - 0.2, probe="compression", metric="precision")
-        add(good - 0.1, probe="distinction", metric="precision")
+        add(good - 0.1, probe="distinction", metric="exact_precision")
         add(good - 0.3, probe="distinction", metric="recall")
         add(30 * (5 - k), probe="rank", metric="effective_rank")
         add(0.3 - 0.06 * k, probe="map_reconstruction", metric="false_edge_share")

@@ -24,6 +24,12 @@ def known(reading: str) -> Column:
     return Column("", heading, "state_probe", "state_accuracy", (reading,))
 
 
+def distinction(metric: str) -> Column:
+    """A share of distinctions."""
+    heading = f"Distinction, {metric.replace('_', ' ')}"
+    return Column("", heading, "distinction", metric, form=".2f", most=1.0)
+
+
 def at(reading: str, multiple: int, metric: str = "accuracy", heading: str = "") -> Column:
     """At so many times the training length."""
     return Column(
@@ -114,8 +120,7 @@ LAYOUTS = {
         **OF_TAXI,
         columns=(
             *(known(reading) for reading in ("hidden", "untrained", "embedding")),
-            Column("", "Distinction, precision", "distinction", "precision", form=".2f", most=1.0),
-            Column("", "Distinction, recall", "distinction", "recall", form=".2f", most=1.0),
+            *(distinction(metric) for metric in ("precision", "exact_precision", "recall")),
             Column("", "Transition, KL", "transition", "kl", ("steps=1",), form=".3f"),
             Column(
                 *("", "Transition, distance", "transition", "latent_distance_ratio", ("steps=1",)),
@@ -127,7 +132,7 @@ LAYOUTS = {
             "the hidden states; then off those of the network before training, and off the tokens' "
             "embeddings",
             "Distinction: precision, of the model's distinctions between two states the share that "
-            "are true (stricter than Vafa's: nothing before its last token may be illegal); "
+            "are true; exact precision, that are so at the very token that the model refuses; "
             "recall, of the true ones the share that the model makes. Read it beside Table 1's "
             "compression, which a model of one state for everything would lead",
             "Transition: how far the latent dynamics come out from the hidden state that the trunk "

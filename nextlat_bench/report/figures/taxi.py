@@ -17,6 +17,7 @@ from nextlat_bench.report.figures.style import (
     means,
     one_line,
 )
+from nextlat_bench.report.layouts import distinction
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import Block
 
@@ -30,16 +31,14 @@ __all__ = ["BARS"]
 DETOUR = re.compile(r"p=([\d.]+),replace=random")
 # of each panel of bars, and of those of detours
 BARRED = ["Valid, legal %", "Valid, reached %", "Compression", "Latent rank"]
-BARRED += ["Distinction, precision", "Distinction, recall"]
+BARRED += ["Distinction, exact precision", "Distinction, recall"]
 DETOURS = ("legal", "reached")
 
 
 def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
     """The table's, distinction, and detours at every p that was measured."""
-    known = {column.heading: column for column in layout.columns}
-    for metric in ("precision", "recall"):
-        heading = f"Distinction, {metric}"
-        known[heading] = Column("", heading, "distinction", metric, form=".2f")
+    asked = *layout.columns, *(distinction(metric) for metric in ("exact_precision", "recall"))
+    known = {column.heading: column for column in asked}
     found = {match[1] for r in records if (match := DETOUR.fullmatch(r.condition))}
     return *(known[heading] for heading in BARRED), *(
         Column(

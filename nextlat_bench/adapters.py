@@ -231,7 +231,11 @@ def check_causal(subject: Subject, task: Task) -> None:
     one = batch.tokens[:, : batch.lengths[0]]
     other = one.copy()
     other[:, -1] = (one[:, -1] + 1) % subject.vocab_size
-    before, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, other))
+    before, again, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, one, other))
+    if not np.allclose(before, again, atol=1e-4):
+        raise ValueError(
+            f"{subject.name} gives other logits for the same tokens: is dropout on? call .eval()"
+        )
     if not np.allclose(before, after, atol=1e-4):
         raise ValueError(f"{subject.name} reads ahead: a token changes what it says before it")
 

@@ -56,7 +56,8 @@ class A5(DrawnTask):
     growth: over this many first training rows words grow, an element at a time, from 2 to `length`;
         until then a row of `length` elements holds several, each a document.
     heldout: share of the words in the validation and again in the test split, by a hash of their
-        first `length` elements: no held-out word, however long, begins with a training word.
+        first `length` elements: no held-out word, however long, begins with a training word of so
+        many. The shorter ones of `growth`, of which there are too few, are not held apart.
     """
 
     name: ClassVar[str] = "a5"

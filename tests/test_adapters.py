@@ -320,6 +320,9 @@ def test_callables_that_do_not_fit_are_refused() -> None:
         CallableModel(lambda x: np.zeros((*x.shape, 3)), TASK)
     with pytest.raises(ValueError, match="no probabilities"):
         CallableModel(lambda x: np.full((*x.shape, V), np.nan), TASK)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="other logits for the same tokens: is dropout on"):
+        CallableModel(lambda x: rng.normal(size=(*x.shape, V)), TASK)
     with pytest.raises(ValueError, match="reads ahead"):
         CallableModel(lambda x: np.eye(V)[np.roll(x, -1, axis=1)], TASK)
     oracle = Oracle(Taxi(radius=200, max_nodes=8, max_path=4, max_new=8))

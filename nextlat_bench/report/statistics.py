@@ -100,9 +100,9 @@ def difference(ours: Estimate, its: Estimate) -> Estimate:
     """Ours less its, of two means over seeds, with Welch's interval: their spreads need not be
     alike. Less a number (an interval of no width): ours, moved.
 
-    On the cautious side: two seeds of one number are not paired, though they have items and, but
-    for Countdown, training examples in common; and no side's error is less than its trials would
-    give it, as if these were drawn afresh for each seed.
+    Two seeds of one number are not paired, though they have items and, but for Countdown, training
+    examples in common: of three seeds pairs are often told apart less well. No side's error is
+    less than its trials would give it, as if these were drawn afresh for each seed.
     """
     if ours.value is None or its.value is None:
         return Estimate()

@@ -30,7 +30,7 @@ from nextlat_bench.report.records import (
     told_apart,
     variants_of,
 )
-from nextlat_bench.report.statistics import Estimate, mean_interval
+from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 
 if TYPE_CHECKING:
@@ -225,8 +225,8 @@ def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:
     for label, its in values.items():
         gaps = np.array([its[seed] - base[seed] for seed in its if seed in base])
         if len(gaps) > 1:
-            low, high = map(column.text, mean_interval(gaps))
-            said.append(f"{label} {column.text(float(gaps.mean()))} [{low}, {high}]")
+            every = ", ".join(map(column.text, gaps.tolist()))
+            said.append(f"{label} {column.text(float(gaps.mean()))} ({every})")
     about = f"{column.heading}, less {first}'s, seed by seed, since seeds have items of their own"
     return [f"{about}: {'; '.join(said)}"] if said else []
 

@@ -119,6 +119,15 @@ def test_seeds_are_a_level_of_their_own() -> None:
     assert (found.low, found.high) == (0.0, 1.0)  # two seeds: +- 6.4
 
 
+def test_seeds_without_an_interval_do_not_narrow_that_of_the_others() -> None:
+    bare = SimpleNamespace(value=0.5, low=None, high=None, n=1, n_skipped=0)
+    for without in range(3):
+        found = over_seeds([seed(0.5, 100)] * (3 - without) + [bare] * without)
+        assert (found.low, found.high) == pytest.approx((0.49, 0.52))
+    found = over_seeds([bare] * 3)
+    assert (found.low, found.high) == (0.5, 0.5)
+
+
 def test_a_difference_of_means_is_welchs() -> None:
     """1, 2, 3 and 2, 4, 6, 8, against SciPy: -3 [-6.90, 0.90], 4.08 degrees of freedom."""
     found = difference(over_seeds(exact(1.0, 2.0, 3.0)), over_seeds(exact(2.0, 4.0, 6.0, 8.0)))

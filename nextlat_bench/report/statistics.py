@@ -88,8 +88,11 @@ def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
     if k > 1:
         error = float(values.std(ddof=1)) / sqrt(k)
         far = _quantile(k - 1) * error
-        below = sum(v - s.low for v, s in measured if s.low is not None) / k
-        above = sum(s.high - v for v, s in measured if s.high is not None) / k
+        below, above = (
+            sum(abs(end - v) for v, end in ends if end is not None)
+            / max(1, sum(end is not None for _, end in ends))  # of those that have an interval
+            for ends in ([(v, s.low) for v, s in measured], [(v, s.high) for v, s in measured])
+        )
         low, high = max(0.0, mean - hypot(far, below)), min(most, mean + hypot(far, above))
         error = max(error, max(below, above) / Z95 / sqrt(k))
     n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)

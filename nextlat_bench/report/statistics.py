@@ -88,11 +88,8 @@ def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
     if k > 1:
         error = float(values.std(ddof=1)) / sqrt(k)
         far = _quantile(k - 1) * error
-        below, above = (
-            sum(abs(end - v) for v, end in ends if end is not None)
-            / max(1, sum(end is not None for _, end in ends))  # of those that have an interval
-            for ends in ([(v, s.low) for v, s in measured], [(v, s.high) for v, s in measured])
-        )
+        below = _mean([v - s.low for v, s in measured if s.low is not None])
+        above = _mean([s.high - v for v, s in measured if s.high is not None])
         low, high = max(0.0, mean - hypot(far, below)), min(most, mean + hypot(far, above))
         error = max(error, max(below, above) / Z95 / sqrt(k))
     n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
@@ -118,6 +115,11 @@ def difference(ours: Estimate, its: Estimate) -> Estimate:
     of_both = sum(side.error**4 / (side.num_seeds - 1) for side in (ours, its))
     far = _quantile(variance**2 / of_both if of_both else inf) * sqrt(variance)
     return Estimate(gap, gap - far, gap + far, least)
+
+
+def _mean(numbers: list[float]) -> float:
+    """0 of none."""
+    return sum(numbers) / max(1, len(numbers))
 
 
 def _quantile(freedom: float) -> float:

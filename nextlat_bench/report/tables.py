@@ -9,9 +9,8 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
@@ -223,10 +222,10 @@ def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:
     first = next((row.label for row in seeds if row.objective == layout.rows[0]), "")
     base, said = values.pop(first, {}), []
     for label, its in values.items():
-        gaps = np.array([its[seed] - base[seed] for seed in its if seed in base])
+        gaps = [its[seed] - base[seed] for seed in its if seed in base]
         if len(gaps) > 1:
-            every = ", ".join(map(column.text, gaps.tolist()))
-            said.append(f"{label} {column.text(float(gaps.mean()))} ({every})")
+            every = ", ".join(map(column.text, gaps))
+            said.append(f"{label} {column.text(fmean(gaps))} ({every})")
     about = f"{column.heading}, less {first}'s, seed by seed, since seeds have items of their own"
     return [f"{about}: {'; '.join(said)}"] if said else []
 

@@ -7,7 +7,6 @@ Hugging Face folder or a dotted name. transformers is imported only where one of
 import copy
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,9 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
+from nextlat_bench import registry
 from nextlat_bench.files import digest_of
+from nextlat_bench.sources import files_of
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.taggers import RereadingSession
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
@@ -170,23 +171,23 @@ class CallableModel(Subject):
 
     @classmethod
     def load(cls, dotted: str, task: Task) -> "CallableModel":
-        """`package.module:function`, also of the current folder. What the file says is part of the
+        """`package.module:function`, also of the current folder. What its code says is part of the
         model's identity; weights that it loads from elsewhere are not."""
         name, _, path = dotted.partition(":")
-        if "" not in sys.path:
-            sys.path.append("")  # last: nothing there hides an installed module
+        registry.look_here()
+        registry.FOREIGN.add(name.partition(".")[0])
         try:
             module = importlib.import_module(name)
             function: Any = module
             for part in path.split("."):
                 function = getattr(function, part)
-        except Exception as error:
-            raise ValueError(f"{dotted}: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{dotted}: {what_happened(error)}") from error
         if not callable(function):
             raise ValueError(f"{dotted} is no function but {type(function).__name__}")
         subject = cls(function, task, name=dotted)
         if module.__file__:
-            subject.facts["source_digest"] = digest_of([Path(module.__file__)])
+            subject.facts["source_digest"] = digest_of(files_of(name, Path(module.__file__)))
         return subject
 
     def start(self, prompts: IntArray) -> Session:
@@ -200,20 +201,24 @@ class CallableModel(Subject):
             given = torch.as_tensor(given, device=weight.device)
         try:
             out = self.function(given)
-            logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out, dtype=np.float64)
+            logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out)
+            logits = logits.astype(np.float64, casting="same_kind", copy=False)
         except MemoryError:
             raise
-        except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"{self.name} could not be asked: {type(error).__name__}: {said}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{self.name} could not be asked: {what_happened(error)}") from error
         expected = (*tokens.shape, self.vocab_size)
         if logits.shape != expected:
             raise ValueError(f"{self.name} gave logits {logits.shape}: expected {expected}")
         if not np.isfinite(logits.max(axis=-1)).all():
             raise ValueError(f"{self.name} gave logits that are no probabilities")
         return np.asarray(log_softmax(logits, axis=-1))
+
+
+def what_happened(error: BaseException) -> str:
+    """An error of somebody's own function in a line, with its place there."""
+    said, where = " ".join(str(error).split())[:300], registry.blamed(error)
+    return f"{type(error).__name__}: {said}{f' ({where})' if where else ''}"
 
 
 def load_model(where: str, task: Task, device: str | None = None) -> HuggingFace | CallableModel:

@@ -18,6 +18,7 @@ from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe, unmeasured
 from nextlat_bench.report.records import Facts, Record, plain, read, record_file, write
 from nextlat_bench.run import Run, Scale
+from nextlat_bench.sources import source
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split, Task
 
@@ -69,7 +70,7 @@ def run_identity(run: Run) -> Identity:
 def known_identity(name: str, task: Task, scale: str) -> Identity:
     """What the records of a known-answer subject say of it; its seed is the task's own."""
     parameters = task.parameters()
-    canonical = json.dumps(parameters | registry.source(task), sort_keys=True).encode()
+    canonical = json.dumps(parameters | source(task), sort_keys=True).encode()
     return {
         "run": f"{task.name}-{name}-{scale}-{zlib.crc32(canonical):08x}",
         "task": task.name,
@@ -123,7 +124,7 @@ def measure(
     seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
     records = read(path) if path.exists() else []
     for index, probe in enumerate(probes):
-        parameters = registry.parameters(probe) | registry.source(probe)
+        parameters = registry.parameters(probe) | source(probe)
         wanted = probe.name, plain(parameters)
 
         def stream(name: str = probe.name) -> np.random.Generator:

@@ -11,7 +11,7 @@ import torch
 
 from nextlat_bench import parallel
 from nextlat_bench.run import Run, Training
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
+from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, sources, to_bytes
 from nextlat_bench.tasks._core import Split, Task
 from nextlat_bench.tasks._draws import DrawnTask
 
@@ -71,6 +71,7 @@ def settle_provenance(
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("nextlat-bench", "torch", "numpy", "scipy")},
         "commit": commit(),
+        "sources": sources(run),
         "rejected": rejected(run.task),
         "command": sys.argv,
     }

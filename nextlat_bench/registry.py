@@ -19,7 +19,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from nextlat_bench.files import check_kinds, digest_of
+from nextlat_bench.files import check_kinds
 
 __all__ = [
     "KINDS",
@@ -78,6 +78,8 @@ def check_name(kind: str, name: str, known: list[str]) -> str:
     """Returns `name`, or raises a ValueError: what there is, and what was perhaps meant."""
     if name in known:
         return name
+    if not known:
+        raise ValueError(f"no {kind} named {name!r}: there is none at all")
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"no {kind} named {name!r}{hint} (there are: {', '.join(known)})")
@@ -153,11 +155,18 @@ def _foreign(kind: Kind, point: EntryPoint) -> Any:
     return plugin
 
 
+def look_here() -> None:
+    """Modules of the current folder are found, too: last, so that they hide nothing installed."""
+    if "" not in sys.path:
+        sys.path.append("")
+
+
 def _imported(value: str, who: str) -> Any:
     dotted = DOTTED.fullmatch(value)
     if not dotted:
         raise ValueError(f"{who}: expected package.module:Class")
     module, path = dotted.groups()
+    look_here()
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
@@ -212,7 +221,7 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
             )
 
 
-def blamed(error: Exception) -> str | None:
+def blamed(error: BaseException) -> str | None:
     """Where in a plugin that did not come with the suite an error arose, if it did in one."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     for frame in reversed(frames):
@@ -274,16 +283,6 @@ def hints(plugin: type) -> dict[str, Any]:
         raise ValueError(
             f"{plugin.__qualname__}: {error}; import the types of its fields where it runs, too"
         ) from None
-
-
-def source(plugin: Any) -> dict[str, str]:
-    """{"source_digest": that of the module's file} of a plugin that does not come with the suite:
-    what it does may change while its name and parameters stay."""
-    kind = type(plugin)
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    if kind.__module__.startswith("nextlat_bench.") or not file:
-        return {}
-    return {"source_digest": digest_of([Path(file)])}
 
 
 def to_json(plugin: Any) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 from nextlat_bench.files import atomic_write, check_kinds, parse_json, read_bytes
 from nextlat_bench.run import Run, check_run
+from nextlat_bench.sources import source
 
-__all__ = ["InUseError", "RunDir", "RunDirError", "atomic_write"]
+__all__ = ["InUseError", "RunDir", "RunDirError", "atomic_write", "sources"]
 
 CHECKPOINT_SCHEMA = 1
 KEPT_CHECKPOINTS = 2
@@ -45,11 +46,20 @@ def read_json(path: Path, **kinds: type) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise RunDirError(f"{path} does not exist: is {path.parent} a run folder?") from None
     except ValueError as error:
-        raise RunDirError(f"{path} is damaged ({error}): delete its folder and run again") from None
+        raise RunDirError(
+            f"{path} is damaged ({error}): restore it, or delete its folder and run again"
+        ) from None
 
 
 def to_bytes(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def sources(run: Run) -> dict[str, str]:
+    """Digests of the code of a run's plugins from elsewhere: {"task lift": ...}."""
+    plugins = {"task": run.task, "objective": run.objective}
+    found = {f"{kind} {plugin.name}": source(plugin) for kind, plugin in plugins.items()}
+    return {what: digest["source_digest"] for what, digest in found.items() if digest}
 
 
 class RunDir:
@@ -77,11 +87,29 @@ class RunDir:
         elif read_json(folder.run_json) != json.loads(content):
             folder.run()  # says what is wrong, if it is no run of this version
             raise RunDirError(f"{folder.run_json} describes another run: use another --out")
+        folder.check_sources(run)
         return folder
 
     def run(self) -> Run:
-        """The run that this folder holds."""
-        return self._read_run(Run.from_json)
+        """The run that this folder holds; a task or an objective of somebody's own must say what
+        it said when the run began."""
+        run = self._read_run(Run.from_json)
+        self.check_sources(run)
+        return run
+
+    def check_sources(self, run: Run) -> None:
+        """Data of two worlds never meet in one run: refuses code that has changed since it began.
+        Runs that began with an older version say nothing of theirs."""
+        now = sources(run)
+        if not now or not self.provenance.exists():
+            return
+        begun = read_json(self.provenance).get("sources", now)
+        for what in now:
+            if now[what] != begun.get(what):
+                raise RunDirError(
+                    f"{self.path} was begun with other code of the {what}: put its file, and those "
+                    "beside it that it imports, back as they were, or begin anew with another --out"
+                )
 
     def run_facts(self) -> dict[str, Any]:
         """The run as run.json has it; loads no torch."""
@@ -156,6 +184,7 @@ class RunDir:
         """
         saved = self.saved()
         if not saved:
+            self.check_halves()
             if self.metrics.exists():
                 raise RunDirError(
                     f"{self.path} was being trained but holds no checkpoint: "
@@ -217,17 +246,25 @@ class RunDir:
         atomic_write(self.trained, to_bytes(facts | {"model_sha256": digest}))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def check_halves(self) -> None:
+        """A trained model is two files: where one is lost, training cannot go on either."""
+        for there, lost in ((self.trained, self.model), (self.model, self.trained)):
+            if there.exists() and not lost.exists():
+                raise RunDirError(
+                    f"{lost} is missing: restore it, or delete {self.path} and run again"
+                )
+
     def trained_model(self) -> bytes:
         """The weights' bytes, checked against their digest."""
-        if self.trained.exists() and not self.model.exists():
-            raise RunDirError(
-                f"{self.model} is missing: restore it, or delete {self.path} and run again"
-            )
         if not self.is_trained:
+            if not self.saved():
+                self.check_halves()
             raise RunDirError(
                 f"{self.path} holds no trained model: run the same command again to finish it"
             )
         content = read_bytes(self.model)
         if hashlib.sha256(content).hexdigest() != read_json(self.trained).get("model_sha256"):
-            raise RunDirError(f"{self.model} is damaged: delete {self.path} and run again")
+            raise RunDirError(
+                f"{self.model} is damaged: restore it, or delete {self.path} and run again"
+            )
         return content

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.run_dir import RunDir, read_json
+from nextlat_bench.run_dir import RunDir, RunDirError, read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["draw_map", "facts_table", "other_entries", "run_view", "settings"]
+__all__ = ["check_map", "draw_map", "facts_table", "other_entries", "run_view", "settings"]
 
 
 def facts_table(title: str, facts: dict[str, str]) -> "Table":
@@ -44,11 +44,7 @@ def run_view(folder: RunDir) -> "Table":
         "scale": run["scale"],
     }
     if folder.provenance.exists():
-        kinds = {"device": str, "threads": int, "precision": str, "versions": dict, "python": str}
-        made = read_json(folder.provenance, **kinds)
-        facts["made on"] = f"{made['device']}, {made['threads']} threads, {made['precision']}"
-        facts["made with"] = settings(made["versions"]) + f", python {made['python']}"
-        facts["commit"] = str(made.get("commit"))
+        facts |= made(folder)
     rows = folder.metric_rows()
     if rows:
         facts["last logged"] = settings(
@@ -61,9 +57,32 @@ def run_view(folder: RunDir) -> "Table":
     return facts_table(str(folder.path), facts)
 
 
+def made(folder: RunDir) -> dict[str, str]:
+    """Where and with what; that this is not known hides nothing else of a run."""
+    kinds = {"device": str, "threads": int, "precision": str, "versions": dict, "python": str}
+    try:
+        facts = read_json(folder.provenance, **kinds)
+    except RunDirError:
+        return {"made on": f"not known: {folder.provenance.name} is damaged"}
+    return {
+        "made on": f"{facts['device']}, {facts['threads']} threads, {facts['precision']}",
+        "made with": f"{settings(facts['versions'])}, python {facts['python']}",
+        "commit": str(facts.get("commit")),
+    }
+
+
+def check_map(folder: RunDir, path: Path) -> None:
+    """Refuses a map of a task without streets, or of a name that is no picture's."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--map {path}: expected a name that ends in .png")
+    task = folder.run_facts()["task"]["name"]
+    if task != "taxi":
+        raise ValueError(f"--map {path}: {task} has no street map")
+
+
 def draw_map(folder: RunDir, path: Path) -> None:
     """The street map that a run's traversals imply, as the probe of its scale reconstructs it:
-    true edges black, false ones red. A task without streets is a ValueError."""
+    true edges black, false ones red."""
     import numpy as np
 
     from nextlat_bench.measure import chosen_probes
@@ -71,8 +90,6 @@ def draw_map(folder: RunDir, path: Path) -> None:
     from nextlat_bench.subject import load
 
     run = folder.run()
-    if run.task.name != "taxi":
-        raise ValueError(f"--map {path}: {run.task.name} has no street map")
     (probe,) = chosen_probes(run.task.name, run.scale, [MapReconstruction.name])
     assert isinstance(probe, MapReconstruction)
     rng = np.random.default_rng(run.seed)
@@ -91,8 +108,12 @@ def other_entries(kind: str) -> list[tuple[str, str]]:
         from nextlat_bench.taggers import OF_WORDS
 
         known = OF_WORDS | KNOWN
-        return [(name, (make.__doc__ or "").partition("\n")[0]) for name, make in known.items()]
+        return [(name, first_sentence(make.__doc__ or "")) for name, make in known.items()]
     from nextlat_bench.tasks._street_files import embedded_names
     from nextlat_bench.tasks.taxi import StreetMap
 
     return [(name, StreetMap.load(name).describe()) for name in embedded_names()]
+
+
+def first_sentence(docstring: str) -> str:
+    return " ".join(docstring.split()).partition(". ")[0].rstrip(".")

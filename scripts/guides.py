@@ -7,6 +7,7 @@ python scripts/guides.py
 import re
 import shlex
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
@@ -101,18 +102,27 @@ def costs_part(text: str, gpu: str) -> str:
         f"| Sweep | Objective | Runs | Parameters | FLOPs in all |{gpu and f' One {gpu.upper()} |'}"
     ]
     lines += [f"|:--|:--|--:|--:|--:|{gpu and '--:|'}"]
+    lines += [f"| {head} | {costs(runs, gpu)} |" for head, _, runs in rows(text)]
+    return "\n".join(lines)
+
+
+def rows(text: str) -> Iterator[tuple[str, str, list[Run]]]:
+    """(its first cells, the objective, its runs) of each row of a page's costs."""
     for sweep in sweeps(text):
         name = ", ".join([sweep["task"], *(sweep["settings"] or [])])
         for objective, some in groupby(cells(**sweep), lambda run: run.objective.name):
-            runs = [light(run) for run in some]
-            counted = [(counts(replace(run, seed=0)), run.training.steps) for run in runs]
-            sizes = sorted({round(each["parameters"]) for each, _ in counted})
-            few = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
-            flops = sum(each["flops_per_step"] * steps for each, steps in counted)
-            row = [name, objective, str(len(runs)), few, f"{flops:.2g}"]
-            row += [duration(flops / (USED * GPUS[gpu] * 1e12))] if gpu else []
-            lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
+            runs = list(some)
+            yield f"{name} | {objective} | {len(runs)}", objective, runs
+
+
+def costs(runs: list[Run], gpu: str) -> str:
+    """The other cells of a row."""
+    counted = [(counts(replace(light(run), seed=0)), run.training.steps) for run in runs]
+    sizes = sorted({round(each["parameters"]) for each, _ in counted})
+    few = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    flops = sum(each["flops_per_step"] * steps for each, steps in counted)
+    time = [duration(flops / (USED * GPUS[gpu] * 1e12))] if gpu else []
+    return " | ".join([few, f"{flops:.2g}", *time])
 
 
 counts = cache(cost)  # no seed changes them
@@ -130,14 +140,10 @@ def sweeps(text: str) -> list[dict[str, Any]]:
 
 
 def light(run: Run) -> Run:
-    """The run on fewer data of the same shape, whose counts are the same: no fixed training set to
-    be drawn first, less text to learn a tokenizer from; any rate is one to them."""
-    lighter = {"num_train": "none", "max_bytes": "1000000"}
-    known = run.task.parameters() if run.task.at_hand else {}
-    return run.override(
-        [f"task.{name}={value}" for name, value in lighter.items() if name in known]
-        + ["training.muon_learning_rate=1"]
-    )
+    """The run on fewer data of the same shape, whose counts are the same: less text to learn a
+    tokenizer from; any rate is one to them."""
+    text = run.task.at_hand and "max_bytes" in run.task.parameters()
+    return run.override(["training.muon_learning_rate=1"] + ["task.max_bytes=1000000"] * text)
 
 
 def main() -> None:

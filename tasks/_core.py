@@ -149,7 +149,7 @@ class Vocabulary:
 
     def decode(self, ids: IntArray) -> list[str]:
         """Readable tokens of one sequence, without padding."""
-        return [self.tokens[i] for i in ids.tolist() if i != self.pad]
+        return [self.tokens[i] for i in np.asarray(ids).tolist() if i != self.pad]
 
     def encode(self, tokens: list[str]) -> IntArray:
         """(L,) ids of readable tokens; a ValueError that names the first one that is unknown."""

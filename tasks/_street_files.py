@@ -42,7 +42,7 @@ DRIVABLE = {
     ),
     *("unclassified", "residential", "living_street", "road"),
 }
-GRAPHML, OSM_XML = "GraphML that osmnx wrote", "OSM XML"
+GRAPHML, OSM_XML = "GraphML that osmnx.save_graphml wrote", "OSM XML"
 NO_NETWORK = "no network: use --streets heliopolis or a GraphML file"
 
 

@@ -145,7 +145,9 @@ class A5(DrawnTask):
 
     def text(self, tokens: IntArray) -> str:
         """The word, and its product after `=`."""
-        product = self.vocab.tokens[self.answers(tokens[None])[0, -1]]
+        if not len(tokens):
+            return ""
+        product = self.vocab.tokens[self.answers(np.asarray(tokens)[None])[0, -1]]
         return f"{' * '.join(self.vocab.decode(tokens))} = {product}"
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:

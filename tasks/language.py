@@ -270,8 +270,8 @@ def _tokenized(task: Language) -> _Corpus:
     for number, name in enumerate(SPLITS):
         if number not in splits:
             raise ValueError(
-                f"no {name} documents in {task.source}: {len(documents)} are too few, or "
-                f"heldout = {task.heldout} is too small"
+                f"no {name} documents in {task.source}: {len(documents)} are too few "
+                f"(max_bytes = {task.max_bytes}), or heldout = {task.heldout} is too small"
             )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

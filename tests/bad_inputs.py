@@ -5,7 +5,7 @@ folder, HERE for its recipe; an argument that is a key of bad_places.PLACES is m
 working directory. Wrong values of fields, and damaged JSON: bad_fields.py.
 """
 
-from bad_places import DRAWN, MEASURED, STATES, UNFINISHED, UNTRAINED, Places
+from bad_places import DRAWN, HALVES, MEASURED, STATES, UNFINISHED, UNTRAINED, Places
 
 __all__ = ["COMMANDS", "HERE", "RUN"]
 
@@ -131,6 +131,11 @@ COMMANDS: dict[str, Refusals] = {
             "too few words",
         ),
         "unknown split": (["run", "taxi", "--split", "tests"], "did you mean 'test'"),
+        "a split of short words": (["run", "a5", "--split", "train"], "train words have 1 to 12"),
+        "no field at all": (
+            ["run", "taxi", "--objective", "gpt", "--set", "objective.horizon=2"],
+            "no field of objective named 'horizon': there is none at all",
+        ),
         **{f"seed {v[:9]!r}": (["run", "taxi", "--seed", v], "seed") for v in ("-1", "x", "1.5")},
         "huge seed": (["run", "taxi", "--seed", HUGE], "Run.seed = "),
         **{f"threads {v}": (["run", "taxi", "--threads", v], "threads") for v in ("0", "-1", "x")},
@@ -157,7 +162,7 @@ COMMANDS: dict[str, Refusals] = {
             task__heldout="0 0.5 nan -1",
             task__variant="sideways None",
         ),
-        **states(["run", *HERE, "--out"], UNFINISHED, out=True),
+        **states(["run", *HERE, "--out"], UNFINISHED, HALVES, out=True),
         **{
             name: (["run", *HERE, "--out", f"{name}-out"], says)
             for name, (_, says) in STATES.items()
@@ -229,6 +234,7 @@ COMMANDS: dict[str, Refusals] = {
         "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
         "empty format": (["report", "--format", ""], "no format named ''"),
         "no such records": (["report", "--records", "nowhere"], "nowhere"),
+        "no records": (["report", "--records", "a-folder"], "no records in a-folder: run some"),
         **{
             name: (["report", "taxi", "--records", name, "--figures", "drawn"], says)
             for name, (_, says) in DRAWN.items()
@@ -273,6 +279,7 @@ COMMANDS: dict[str, Refusals] = {
         "unknown probe": (["sweep", "a5", "--probes", "rank,compresion"], "mean 'compression'"),
         "no probe": (["sweep", "a5", "--probes", "rank,"], "no probe named ''"),
         "unknown split": (["sweep", "a5", "--split", "dev"], "no split named 'dev'"),
+        "a split of short words": (["sweep", "a5", "--split", "train"], "words have 1 to 12"),
         "unknown engine": (["sweep", "a5", "--engine", "slurm"], "no engine named 'slurm'"),
         "no such device": (["sweep", "a5", "--device", "tpu"], "--device tpu"),
         **{f"{o} {v}": (["sweep", "a5", o, v], o) for o in ("--seeds", "--jobs") for v in "0x"},

@@ -102,9 +102,12 @@ STATES: Places = {
     "no-training": (edited("run.json", training=None), "training is missing"),
     "text-seed": (edited("run.json", seed="0"), "seed is missing, or no int"),
 }
+HALVES: Places = {
+    "no-model": (changed("model.safetensors", nothing), "model.safetensors is missing: restore it"),
+    "no-trained": (changed("trained.json", nothing), "trained.json is missing: restore it"),
+}
 UNTRAINED: Places = {
-    "no-model": (changed("model.safetensors", nothing), "is missing: restore it"),
-    "no-trained": (changed("trained.json", nothing), "holds no trained model"),
+    **HALVES,
     "cut-model": (changed("model.safetensors", holding(b"cut")), "model.safetensors is damaged"),
     "fifo-model": (changed("model.safetensors", os.mkfifo), "is no regular file"),
     "folder-model": (changed("model.safetensors", Path.mkdir), "is no regular file"),
@@ -190,7 +193,7 @@ PLACES: dict[str, Maker] = {
     "junk.jsonl": junk(NOISE),
     "letters.jsonl": junk(b"a"),
     **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED | DRAWN).items()},
-    **{f"{name}-out": under_its_id(m) for name, (m, _) in (STATES | UNFINISHED).items()},
+    **{f"{name}-out": under_its_id(m) for name, (m, _) in (STATES | UNFINISHED | HALVES).items()},
 }
 
 

@@ -28,6 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEED = 7  # of every measurement
+# Minutes each, begun first: at the end no worker is left alone with one of them.
+LONGEST = ("test_sweep.py", "test_parallel.py", "test_cli.py", "test_guides.py", "test_faults.py")
 
 Streets = list[dict[str, int]]
 Measured = dict[tuple[str, str], Measurement]
@@ -39,6 +41,10 @@ def streets_of(neighbour: np.ndarray) -> Streets:
         {direction: int(v) for direction, v in zip(DIRECTIONS, row, strict=True) if v >= 0}
         for row in neighbour
     ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 TABLES = pytest.StashKey[dict[str, list[tuple[object, ...]]]]()

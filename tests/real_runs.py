@@ -5,14 +5,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from nextlat_bench.cli import main
 
-__all__ = ["PATIENCE", "begin", "call", "ended", "outcome", "recipe", "run_dir", "wait_for"]
+__all__ = [
+    "PATIENCE",
+    "added",
+    "begin",
+    "call",
+    "ended",
+    "here",
+    "outcome",
+    "recipe",
+    "run_dir",
+    "wait_for",
+]
 
 PATIENCE = 120.0  # seconds
 
@@ -38,6 +51,32 @@ def call(arguments: list[str]) -> int:
         for number, handler in before:
             signal.signal(number, handler)
     return int(stopped.value.code or 0)
+
+
+def here(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in this process, and what one of its own would have given."""
+    out, errors = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        for name, value in ({"TERM": "dumb", "COLUMNS": "110"} | environment).items():
+            patch.setenv(name, value)
+        if cwd is not None:
+            patch.chdir(cwd)
+        code = call(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
+
+@contextmanager
+def added(site: Path) -> Iterator[None]:
+    """Its packages are installed for this process, which afterwards forgets what it found there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)  # it tells no two edits of a second apart
+        patch.syspath_prepend(str(site))
+        yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(site)):
+            del sys.modules[name]
 
 
 def begin(

@@ -340,7 +340,9 @@ def test_what_goes_wrong_in_a_callable_is_one_clear_line() -> None:
     for function, said in (
         (broken, r"could not be asked: KeyError: 'weights'"),
         (lambda tokens, more: tokens, "could not be asked: TypeError: "),
-        (lambda tokens: np.full(tokens.shape, "a"), "could not be asked: ValueError: could not"),
+        (lambda tokens: np.full(tokens.shape, "a"), "could not be asked: TypeError: Cannot cast"),
+        (lambda tokens: np.zeros((*tokens.shape, V), complex), "TypeError: Cannot cast .*complex"),
+        (lambda tokens: sys.exit("done"), "could not be asked: SystemExit: done"),
     ):
         with pytest.raises(ValueError, match=said):
             CallableModel(function, TASK)
@@ -368,6 +370,8 @@ def test_a_dotted_name_is_probed(tmp_path: Path) -> None:
         ("mine_too:", "AttributeError"),
         ("yours:flat", "ModuleNotFoundError: No module named 'yours'"),
         ("broken:flat", "broken:flat: SyntaxError"),
+        ("ends:flat", r"ends:flat: SystemExit: 3 \(.*ends.py, line 2, in <module>\)"),
+        ("errs:flat", r"could not be asked: KeyError: 0 \(.*errs.py, line 2, in flat\)"),
         ("mine_too", "no such folder, nor a name package.module:function"),
     ],
 )
@@ -378,5 +382,7 @@ def test_names_of_no_callable_are_refused(
     monkeypatch.syspath_prepend("")
     Path("mine_too.py").write_text(FLAT.format(V))
     Path("broken.py").write_text("def flat(:")
+    Path("ends.py").write_text("import sys\nsys.exit(3)")
+    Path("errs.py").write_text("def flat(tokens):\n    return {}[0]")
     with pytest.raises(ValueError, match=reason):
         load_model(name, TASK)

@@ -117,7 +117,9 @@ def test_the_command_line_refuses(
         with within(SECONDS):
             code = call(arguments)
         assert code == 2
-        check_line(capsys.readouterr().err, message)
+        shown = capsys.readouterr()
+        check_line(shown.err, message)
+        assert not shown.out or verb == "run", "shown first, refused after"
         assert tree(tmp_path) == before, "something was left behind"
 
 

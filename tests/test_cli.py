@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import begin, ended
+from real_runs import begin, ended, here
+
+from nextlat_bench.train import seconds_between_checkpoints
 
 SMALL = [
     x
@@ -73,16 +75,16 @@ def test_run_leaves_a_complete_folder(runs: Path) -> None:
 def test_the_other_worlds_run_and_report(task: str, tmp_path: Path) -> None:
     for objective in ("nextlat", "gru"):
         arguments = ["run", task, "--scale", "smoke", "--objective", objective, *SMALL]
-        done = call(*arguments, cwd=tmp_path)
+        done = here(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    table = call("report", task, cwd=tmp_path)
+    table = here("report", task, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     assert "GRU" in table.stdout
-    figures = call("report", task, "--figures", "drawn", cwd=tmp_path)
+    figures = here("report", task, "--figures", "drawn", cwd=tmp_path)
     assert figures.returncode == 0, figures.stderr
     assert (tmp_path / "drawn" / f"{task}.png").read_bytes().startswith(b"\x89PNG")
     run = next((tmp_path / "runs").glob(f"{task}-nextlat-*"))
-    refused = call("show", str(run), "--map", str(tmp_path / "map.png"))
+    refused = here("show", str(run), "--map", str(tmp_path / "map.png"))
     assert refused.returncode == 2
     assert f"{task} has no street map" in refused.stderr
 
@@ -96,7 +98,7 @@ def test_the_other_worlds_run_and_report(task: str, tmp_path: Path) -> None:
     ],
 )
 def test_samples_are_readable(task: str, pattern: str) -> None:
-    done = call("sample", task, "-n", "4")
+    done = here("sample", task, "-n", "4")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
     assert all(re.fullmatch(pattern, line) for line in done.stdout.splitlines()), done.stdout
@@ -115,27 +117,27 @@ def test_measuring_again_gives_the_same_bytes(runs: Path) -> None:
     records = run_dir(runs) / "records.jsonl"
     before = records.read_bytes()
     records.unlink()
-    assert call("probe", str(run_dir(runs)), cwd=runs).returncode == 0
+    assert here("probe", str(run_dir(runs)), cwd=runs).returncode == 0
     assert records.read_bytes() == before
 
 
 def test_settings_are_chosen_without_the_test_split(runs: Path) -> None:
     """--split validation trains and probes; its records reach no table, and test's come after."""
     command = ["run", "path_star", "--scale", "smoke", *SMALL, "--out", "chosen"]
-    done = call(*command, "--split", "validation", cwd=runs)
+    done = here(*command, "--split", "validation", cwd=runs)
     assert done.returncode == 0, done.stderr
     assert "validation split" in done.stdout
     [folder] = (runs / "chosen").glob("path_star-nextlat-*")
     assert (folder / "validation.jsonl").exists()
     assert not (folder / "records.jsonl").exists()
     assert not (folder / "DONE").exists()
-    assert "smoke" not in call("report", "path_star", "--records", "chosen", cwd=runs).stdout
-    done = call(*command, cwd=runs)
+    assert "smoke" not in here("report", "path_star", "--records", "chosen", cwd=runs).stdout
+    done = here(*command, cwd=runs)
     assert "validation split" not in done.stdout
     assert (folder / "DONE").exists()
     seen, unseen = ((folder / f"{n}.jsonl").read_bytes() for n in ("validation", "records"))
     assert seen != unseen
-    refused = call(*command, "--split", "tests", cwd=runs)
+    refused = here(*command, "--split", "tests", cwd=runs)
     assert refused.returncode == 2
     assert "did you mean 'test'" in refused.stderr
 
@@ -149,24 +151,24 @@ def test_show(runs: Path) -> None:
 
 def test_show_draws_the_map(runs: Path, tmp_path: Path) -> None:
     picture = tmp_path / "map.png"
-    shown = call("show", str(run_dir(runs)), "--map", str(picture))
+    shown = here("show", str(run_dir(runs)), "--map", str(picture))
     assert shown.returncode == 0, shown.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_report(runs: Path) -> None:
-    terminal = call("report", "taxi", cwd=runs)
+    terminal = here("report", "taxi", cwd=runs)
     assert terminal.returncode == 0
     for word in ("NextLat", "True world model", "98.7", "from runs"):
         assert word in terminal.stdout
-    table = call("report", "taxi", "--format", "csv", "--records", str(runs / "runs"))
+    table = here("report", "taxi", "--format", "csv", "--records", str(runs / "runs"))
     assert len(list(csv.reader(io.StringIO(table.stdout)))) > 5
-    assert r"\toprule" in call("report", "taxi", "--format", "tex", cwd=runs).stdout
-    assert "|" in call("report", "taxi", "--format", "md", cwd=runs).stdout
+    assert r"\toprule" in here("report", "taxi", "--format", "tex", cwd=runs).stdout
+    assert "|" in here("report", "taxi", "--format", "md", cwd=runs).stdout
 
 
 def test_probe_of_a_known_subject(runs: Path) -> None:
-    done = call("probe", "always_end", "--scale", "smoke", cwd=runs)
+    done = here("probe", "always_end", "--scale", "smoke", cwd=runs)
     assert done.returncode == 0, done.stderr
 
 
@@ -178,7 +180,7 @@ def test_sample(tmp_path: Path) -> None:
     assert all(" -> " in line and line.endswith("end") for line in lines)
     for name in ("a.npz", "a.jsonl"):
         out = tmp_path / name
-        assert call("sample", "taxi", "-n", "3", "--out", str(out)).returncode == 0
+        assert here("sample", "taxi", "-n", "3", "--out", str(out)).returncode == 0
     assert np.load(tmp_path / "a.npz")["tokens"].shape[0] == 3
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").open()]
     assert [row["text"] for row in rows] == lines[:3]
@@ -190,7 +192,7 @@ def test_another_text_is_read_with_its_own_digest(tmp_path: Path) -> None:
     for k in range(30):
         (tmp_path / f"{k}.txt").write_text(f"page {k} of a book of many pages\n" * 40)
     given = ["--scale", "smoke", "--set", f"task.source={tmp_path}"]
-    done = call("sample", "language", "-n", "1", *given)
+    done = here("sample", "language", "-n", "1", *given)
     assert (done.returncode, done.stderr) == (0, "")
     assert "of a book" in done.stdout
 
@@ -199,18 +201,18 @@ def test_what_was_drawn_is_what_is_said(tmp_path: Path) -> None:
     """A split may hold fewer than are asked for."""
     out = tmp_path / "few.jsonl"
     given = ["--scale", "smoke", "--split", "test", "-n", "100000", "--out", str(out)]
-    done = call("sample", "language", *given)
+    done = here("sample", "language", *given)
     assert int(done.stdout.split()[0]) == len(out.read_text().splitlines()) < 100_000
 
 
 def test_brackets_are_no_markup(tmp_path: Path) -> None:
     out = tmp_path / "a b [x] [/y] :ring:"
     steps = ["--set", "training.steps=2", "--set", "training.examples=4"]
-    done = call("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
+    done = here("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert str(out) in "".join(done.stdout.split("\n"))
     [folder] = out.glob("path_star-nextlat-*")
-    assert call("show", str(folder)).returncode == 0
+    assert here("show", str(folder)).returncode == 0
 
 
 def test_threads_are_recorded_as_asked_for(tmp_path: Path) -> None:
@@ -244,8 +246,8 @@ def test_a_run_takes_no_more_threads_than_asked_for_and_no_compiler(tmp_path: Pa
 
 def test_a_rank_without_others_is_no_follower() -> None:
     """Pods set RANK for one process too; of two under torchrun the second is silent."""
-    assert "A5" in call("report", "a5", "--committed", RANK="1").stdout
-    assert call("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout.count("\n") < 3
+    assert "A5" in here("report", "a5", "--committed", RANK="1").stdout
+    assert here("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout.count("\n") < 3
 
 
 def test_a_terminal_that_lacks_characters() -> None:
@@ -256,11 +258,15 @@ def test_a_terminal_that_lacks_characters() -> None:
 
 
 @pytest.mark.parametrize("text", ["abc", "nan", "-1", ""])
-def test_a_variable_that_is_no_number_is_named(text: str, tmp_path: Path) -> None:
-    given = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": text}
-    done = call("run", "a5", "--scale", "smoke", "--out", str(tmp_path), **given)
-    assert done.returncode == 2
-    assert f"NEXTLAT_BENCH_CHECKPOINT_SECONDS = {text!r}: expected a number" in done.stderr
+def test_a_variable_that_is_no_number_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXTLAT_BENCH_CHECKPOINT_SECONDS", text)
+    said = f"NEXTLAT_BENCH_CHECKPOINT_SECONDS = {text!r}: expected a number"
+    with pytest.raises(ValueError, match=said):
+        seconds_between_checkpoints()
+    if text == "abc":  # it is read as a run begins
+        done = call("run", "a5", "--scale", "smoke")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
 
 
 def test_compiling_without_a_compiler_is_refused(tmp_path: Path) -> None:
@@ -269,20 +275,20 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path) -> None:
     done = call("run", *given, "--compile", CXX="/nonexistent/g++")
     assert done.returncode == 2
     assert "--compile needs a C++ compiler" in done.stderr
-    assert call("run", *given).returncode == 0
+    assert here("run", *given).returncode == 0
 
 
 def test_a_report_names_its_sources(runs: Path) -> None:
     own = ["--records", "runs"]
-    choices = call("report", "choices", *own, cwd=runs)
+    choices = here("report", "choices", *own, cwd=runs)
     assert "no records of the validation split" in choices.stdout
     assert "from runs" in choices.stdout
-    assert "from the committed grid" in call("report", "choices", "--committed", cwd=runs).stdout
-    assert "the committed matrix" in call("report", "validity", *own, cwd=runs).stdout
+    assert "from the committed grid" in here("report", "choices", "--committed", cwd=runs).stdout
+    assert "the committed matrix" in here("report", "validity", *own, cwd=runs).stdout
 
 
 def test_list() -> None:
-    done = call("list")
+    done = here("list")
     for word in ("taxi", "nextlat", "compression", "oracle", "heliopolis", "4,1"):
         assert word in done.stdout
 
@@ -295,7 +301,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_plan() -> None:
-    done = call("plan", "path_star", "--scale", "laptop", "--gpu", "h100")
+    done = here("plan", "path_star", "--scale", "laptop", "--gpu", "h100")
     assert done.returncode == 0, done.stderr
     for word in ("parameters", "FLOPs", "1,200", "as measured", "layers 6", "989 TFLOP/s"):
         assert word in done.stdout

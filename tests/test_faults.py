@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from real_runs import begin, call, ended, outcome, recipe, run_dir, wait_for
 
+from nextlat_bench.cli import end
+
 EVERY_STEP = {"NEXTLAT_BENCH_CHECKPOINT_SECONDS": "0"}
 STEPS = "training.steps=40"
 
@@ -237,6 +239,35 @@ def test_a_stop(
     assert call(command) == 0
     assert outcome(tmp_path) == undisturbed
     note(name, said)
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("sweep", "stopped; the same command goes on from the last checkpoint"),
+        ("probe", "stopped; the same command goes on with the probe that it was at"),
+        ("report", "stopped"),
+    ],
+)
+def test_only_what_keeps_something_says_that_it_goes_on(
+    verb: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nextlat-bench", verb, "taxi"])
+    monkeypatch.setattr(signal, "signal", lambda *handler: None)  # this process keeps its own
+    with pytest.raises(SystemExit) as stopped:
+        end(signal.SIGTERM)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_stopped_twice_at_once(tmp_path: Path) -> None:
+    process = begin(recipe("path_star", tmp_path, STEPS), **EVERY_STEP)
+    wait_for(lambda: list(tmp_path.glob("*/checkpoints/0000001?")), process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, said = ended(process)
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
+    assert said.strip() == "stopped; the same command goes on from the last checkpoint"
 
 
 CLOCK = """

@@ -13,7 +13,8 @@ from nextlat_bench.decoder import Decoder, swiglu_width
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
-from nextlat_bench.presets import path_star, taxi
+from nextlat_bench.presets import countdown, path_star, taxi
+from nextlat_bench.tasks import _draws
 from nextlat_bench.train import build, micro_batches_of
 
 RATE = 1e11  # floating-point operations a second; no matter which
@@ -26,6 +27,18 @@ def test_counts_by_hand() -> None:
     assert counted["weight_bytes"] == 16 * counted["parameters"]
     tokens = sum(int((b.document >= 0).sum()) for b in micro_batches_of(run, 0, "cpu"))
     assert counted["tokens_per_step"] == tokens
+
+
+def test_a_fixed_training_set_is_counted_without_being_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = countdown.run("gpt", "smoke", 0).override(["task.num_train=2000"])
+    with FlopCounterMode(display=False) as products:
+        model = build(run)
+        for batch in micro_batches_of(run, 0, "cpu"):
+            run.objective.loss(model.decoder, model.extra, batch).total.backward()
+    monkeypatch.setattr(_draws, "_fixed", None)
+    assert cost(run)["flops_per_step"] == pytest.approx(products.get_total_flops(), rel=0.02)
 
 
 def test_arithmetic_by_hand() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_runs import added, here
 
 EXAMPLE = Path(__file__).parent / "plugin"
 SMALL = [
@@ -42,11 +43,15 @@ def refused(*arguments: str, cwd: Path, path: Path | None) -> str:
     """The one line of a refusal, which leaves nothing behind."""
     before = sorted(cwd.iterdir())
     done = python("-m", "nextlat_bench", *arguments, cwd=cwd, path=path)
+    check_refusal(done)
+    assert sorted(cwd.iterdir()) == before
+    return done.stderr
+
+
+def check_refusal(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("nextlat-bench: ")
     assert done.stderr.count("\n") == 1
-    assert sorted(cwd.iterdir()) == before
-    return done.stderr
 
 
 def values(records: Path, probe: str) -> dict[tuple[str, str], float | None]:
@@ -297,7 +302,11 @@ def test_refusals(case: str, installed: Path, run: Path, tmp_path: Path) -> None
     cwd.mkdir()
     distribution(site, "other-rings", entry_points, modules)
     arguments = [str(run) if a == "RUN" else a for a in arguments]
-    assert message in refused(*arguments, cwd=cwd, path=site)
+    with added(site):
+        done = here(*arguments, cwd=cwd)
+    check_refusal(done)
+    assert message in done.stderr
+    assert not list(cwd.iterdir())
 
 
 def test_a_built_in_wins_and_a_broken_one_does_not_break_the_list(
@@ -307,8 +316,9 @@ def test_a_built_in_wins_and_a_broken_one_does_not_break_the_list(
     shutil.copytree(installed, site)
     names = {"tasks.a5": "rings:Other", "tasks.broken": "rings:Other"}
     distribution(site, "other-rings", names, {"rings": "raise RuntimeError('two\\nlines')"})
-    assert " = " in call("sample", "a5", "-n", "1", cwd=tmp_path, path=site)
-    listed = call("list", "tasks", cwd=tmp_path, path=site).splitlines()
+    with added(site):
+        assert " = " in here("sample", "a5", "-n", "1").stdout
+        listed = here("list", "tasks").stdout.splitlines()
     found = [" ".join(line.split()) for line in listed if "other-rings" in line]
     assert found == [
         "a5 [other-rings] not used: this name is built in",
@@ -331,8 +341,8 @@ def test_a_preset_of_its_own(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(installed, tmp_path / "site")
     distribution(tmp_path / "site", "sizes", {"presets.ring": "sizes"}, {"sizes": PRESET})
     for options, num_nodes in ([], 4), (["--streets", "9"], 9):
-        arguments = ["sample", "ring", "-n", "200", *options]
-        lines = call(*arguments, cwd=tmp_path, path=tmp_path / "site").splitlines()
+        with added(tmp_path / "site"):
+            lines = here("sample", "ring", "-n", "200", *options).stdout.splitlines()
         assert max(int(line.split()[0]) for line in lines) == num_nodes - 1
 
 
@@ -374,10 +384,13 @@ def test_a_probe_that_was_mended_is_asked_again(tmp_path: Path) -> None:
     asked = ["probe", "uniform", "constant:Constant", "--task", "a5", "--scale", "smoke"]
     for value in (1, 1, 2):
         (tmp_path / "constant.py").write_text(MENDED.format(metric="number", value=value))
-        call(*asked, cwd=tmp_path, path=tmp_path)
+        with added(tmp_path):
+            assert here(*asked, cwd=tmp_path).returncode == 0
         [records] = tmp_path.glob("runs/*/records.jsonl")
         assert values(records, "constant") == {("number", ""): float(value)}
         assert records.read_text().count("\n") == 1
     (tmp_path / "constant.py").write_text(MENDED.format(metric="nombre", value=3))
-    said = refused(*asked, cwd=tmp_path, path=tmp_path)
-    assert "probe constant: 'nombre' is none of its metrics" in said
+    with added(tmp_path):
+        done = here(*asked, cwd=tmp_path)
+    check_refusal(done)
+    assert "probe constant: 'nombre' is none of its metrics" in done.stderr

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
 from nextlat_bench.cli.options import app
@@ -15,6 +15,11 @@ from nextlat_bench.console import follows, told
 __all__ = ["app", "main", "measuring", "reading"]
 
 INTERRUPTED = 130
+GOES_ON = {  # the verbs that keep what they have done
+    "run": "; the same command goes on from the last checkpoint",
+    "sweep": "; the same command goes on from the last checkpoint",
+    "probe": "; the same command goes on with the probe that it was at",
+}
 SECONDS_TO_SAY_IT = 10.0
 LOST_PEER = re.compile("gloo|nccl", re.IGNORECASE)
 
@@ -29,11 +34,13 @@ def main() -> None:
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
+        if stopped:  # asked twice: what is half written, the next process removes
+            os.write(2, farewell().encode())
+            os._exit(128 + number)
         stopped.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and as a scheduler sends it
-        signal.signal(number, stop)
+    on_stop(stop)
     try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -56,14 +63,26 @@ def main() -> None:
 
 def end(number: int) -> NoReturn:
     """What a stop by this signal says, and its exit code."""
-    print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    on_stop(signal.SIG_IGN)
+    print(farewell(), end="", file=sys.stderr)
+    on_stop(signal.SIG_DFL)  # another one ends it in silence
     sys.exit(128 + number)
+
+
+def on_stop(handler: Any) -> None:
+    """What Ctrl-C does, and the signal that a scheduler sends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def farewell() -> str:
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return f"\nstopped{GOES_ON.get(verb, '')}\n"
 
 
 def leave_it_to_the_first() -> NoReturn:
     """torchrun ends all processes as soon as one ends: the first has time to say why."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    on_stop(signal.SIG_DFL)
     time.sleep(SECONDS_TO_SAY_IT)
     sys.exit(2)
 

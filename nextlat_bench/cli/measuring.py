@@ -1,5 +1,6 @@
 """Verbs that measure: run, sweep, probe, plan."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -64,8 +65,7 @@ def run(
     chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
     check_processes(chosen, sharded)
-    for drawn in ("train", split):
-        chosen.task.prompts(drawn, 0, 1)  # a split that nothing is of, too
+    check_split(chosen.task, split)
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"{chosen.id}  in {folder.path}", highlight=False, soft_wrap=True)
@@ -77,6 +77,14 @@ def run(
             lambda t: advance(t.what, t.done, t.total, t.note),
         )
     show_measurements(records, reference, split)
+
+
+def check_split(task: Any, split: str) -> None:
+    """Refuses a split that nothing is of, or nothing as long as the task's longest, before
+    anything is trained or written."""
+    for drawn in ("train", split):
+        task.prompts(drawn, 0, 1)
+    task.of_length(split, 0, 1, task.longest)
 
 
 @app.command()
@@ -138,6 +146,8 @@ def sweep(
     runs = cells(task, objective, scale, seeds, streets, graph, settings)
     only = probes.split(",") if probes else None
     chosen_probes(task, "smoke", only)  # refused before anything is written
+    for each in {json.dumps(run.to_json()["task"]): run.task for run in runs}.values():
+        check_split(each, split)
     how, asked = How(device, threads=1), Asked(split, only)
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
@@ -155,7 +165,10 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    table = "choices" if split != "test" else task if task in names() else "claims"
+    if split == "test" and task not in names():  # a task of one's own has no table
+        print(f"now: nextlat-bench show {shlex.quote(str(out / runs[0].id))}, or another of them")
+        return
+    table = "choices" if split != "test" else task
     print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
 
 
@@ -232,8 +245,8 @@ def probe(
 ) -> None:
     """Probes a finished run, a subject whose answer is known (oracle, uniform, ...), or any model.
 
-    What was measured already is not measured again, unless the file of a probe, task or function
-    of your own has changed. Where that reads other files, give another --out when they change.
+    What was measured already is not measured again, unless the code of a probe, task or function
+    of your own has changed. Where that reads data or weights, give another --out when they change.
 
     Example: nextlat-bench probe runs/taxi-nextlat-laptop-s0-1f2e3d4c compression
 

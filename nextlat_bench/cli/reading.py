@@ -29,14 +29,15 @@ def show(
     from nextlat_bench.report.records import read
     from nextlat_bench.report.view import measurements_view
     from nextlat_bench.run_dir import RunDir
-    from nextlat_bench.show import draw_map, run_view
+    from nextlat_bench.show import check_map, draw_map, run_view
 
-    if map is not None and map.suffix.lower() != ".png":
-        raise ValueError(f"--map {map}: expected a name that ends in .png")
     folder, screen = RunDir(run_dir), console()
+    if map is not None:
+        check_map(folder, map)
+    records = read(folder.records) if folder.records.exists() else []
     screen.print(run_view(folder))
-    if folder.records.exists():
-        screen.print(measurements_view(read(folder.records), []))
+    if records:
+        screen.print(measurements_view(records, []))
     if map is not None:
         draw_map(folder, map)
 
@@ -160,6 +161,8 @@ def report(
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     validation = collect_tried(*own)
+    if records and not rows and not validation:
+        raise ValueError(f"no records in {source}: run something with --out {records[0]}")
     tried = validation if records or validation else None  # None: the committed ones
     shown = (made(name, rows, tried) for name in chosen)
     if format == "terminal":

@@ -72,7 +72,7 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         why = [f"{len(compared)} compared: {', '.join(counted)}"] if compared else []
         here = "\n".join(_here(claim, compared)) or DASH
         shown.append((claim.says, _paper(claim), here, "\n".join([verdict, *why])))
-        notes += [f"{claim.name}: {text}." for text in claim.differs]
+        notes += [f"{claim.name}: {text}." for text in (*claim.differs, *_bounds(claim))]
         for machine in dict.fromkeys(
             benchmarks.get(b, {}).get("machine") for b in claim.benchmarks
         ):
@@ -126,6 +126,13 @@ def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
     lines |= {c.against: _text(c.column, c.its) for c in first if c.its}
     more = [f"{best}; {len(settings)} settings"] if len(settings) > 1 else []
     return [f"{who} {text}" for who, text in lines.items()] + more
+
+
+def _bounds(claim: Claim) -> list[str]:
+    """The numbers that its rule has from claims.toml."""
+    ends = [f"{end:g}" for end in (claim.floor, claim.ceiling) if end is not None]
+    said = [f"the scale ends at {' and at '.join(ends)}"] if ends else []
+    return said + [f"as fast is at most {claim.within:.0%} slower"] * (claim.within > 0)
 
 
 def _paper(claim: Claim) -> str:

@@ -25,6 +25,7 @@ __all__ = ["measurements_view"]
 LONG = 24  # characters of a condition, which are broken at its commas beyond
 EVERY = [column for layout in LAYOUTS.values() for column in layout.columns]
 MANY = 12  # conditions of one metric that are all shown
+REASONS = 3  # of one probe's that are all shown: why it left trials out
 
 
 def measurements_view(
@@ -77,7 +78,10 @@ def measurements_view(
             )
         if hidden := len(group) - len(shown):
             out.add_row(Text(f"  … {hidden} more in {record_file(split)}", "dim"))
-        reasons += [f"- {heading}: {r.skipped_because}" for r in group if r.skipped_because]
+        told = list(dict.fromkeys(r.skipped_because for r in group if r.skipped_because))
+        if len(told) > REASONS:
+            told[REASONS:] = [f"{len(told) - REASONS} more reasons in {record_file(split)}"]
+        reasons += [f"- {heading}: {reason}" for reason in told]
     return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))
 
 

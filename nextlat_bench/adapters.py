@@ -174,8 +174,7 @@ class CallableModel(Subject):
         """`package.module:function`, also of the current folder. What its code says is part of the
         model's identity; weights that it loads from elsewhere are not."""
         name, _, path = dotted.partition(":")
-        registry.look_here()
-        registry.FOREIGN.add(name.partition(".")[0])
+        registry.expect_foreign(name)
         try:
             module = importlib.import_module(name)
             function: Any = module

@@ -21,7 +21,6 @@ from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
 from nextlat_bench.tasks._core import Task
-from nextlat_bench.tasks._draws import DrawnTask
 from nextlat_bench.train import Model, Workers, build, chosen_device, micro_batches_of
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def cost(run: Run) -> dict[str, float]:
     multiplication and addition; not the optimiser's); weight_bytes (weights, gradients and
     optimiser state in float32).
     """
-    run = afresh(run)
+    run = replace(run, task=run.task.lighter())
     with torch.device("meta"):
         model = Model(run)
     training = run.training
@@ -73,14 +72,6 @@ def cost(run: Run) -> dict[str, float]:
         "flops_per_step": arithmetic(run, model, batches) * share,
         "weight_bytes": ADAM_BYTES * (decoder + extra),
     }
-
-
-def afresh(run: Run) -> Run:
-    """The run on examples drawn as they are read: as long as those of a fixed training set, which
-    takes up to half a minute to be made."""
-    task: Any = run.task
-    fixed = isinstance(task, DrawnTask) and task.num_train is not None
-    return replace(run, task=replace(task, num_train=None)) if fixed else run
 
 
 def full(task: Task) -> TensorBatch:
@@ -166,7 +157,7 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     """
     if counted["weight_bytes"] > MOST_MEMORY * memory() or not run.task.at_hand:
         return None
-    run, parts = afresh(run), run.training.micro_batches
+    run, parts = replace(run, task=run.task.lighter()), run.training.micro_batches
     affordable = run.training.examples * SECONDS_OF_TRIAL * rate / counted["flops_per_step"]
     examples = min(run.training.examples, max(2 * parts, int(affordable)))
     tried = replace(run, training=replace(run.training, examples=examples))

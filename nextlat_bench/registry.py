@@ -28,6 +28,7 @@ __all__ = [
     "check_name",
     "check_safe",
     "entries",
+    "expect_foreign",
     "find",
     "from_json",
     "has",
@@ -155,10 +156,12 @@ def _foreign(kind: Kind, point: EntryPoint) -> Any:
     return plugin
 
 
-def look_here() -> None:
-    """Modules of the current folder are found, too: last, so that they hide nothing installed."""
+def expect_foreign(module: str) -> None:
+    """Before somebody's own module is imported: it may lie in the current folder, which comes last
+    and hides nothing installed, and what goes wrong in it is its own (`blamed`)."""
     if "" not in sys.path:
         sys.path.append("")
+    FOREIGN.update({module.partition(".")[0]} - {"nextlat_bench"})
 
 
 def _imported(value: str, who: str) -> Any:
@@ -166,7 +169,7 @@ def _imported(value: str, who: str) -> Any:
     if not dotted:
         raise ValueError(f"{who}: expected package.module:Class")
     module, path = dotted.groups()
-    look_here()
+    expect_foreign(module)
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
@@ -179,7 +182,6 @@ def _imported(value: str, who: str) -> Any:
         raise ValueError(
             f"{who} cannot be imported: {type(error).__name__}: {error}; mend or uninstall it"
         ) from error
-    FOREIGN.update({module.partition(".")[0]} - {"nextlat_bench"})
     for part in path.split(".") if path else ():
         if not hasattr(found, part):
             classes = (value for value in vars(found).values() if inspect.isclass(value))

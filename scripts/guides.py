@@ -117,7 +117,7 @@ def rows(text: str) -> Iterator[tuple[str, str, list[Run]]]:
 
 def costs(runs: list[Run], gpu: str) -> str:
     """The other cells of a row."""
-    counted = [(counts(replace(light(run), seed=0)), run.training.steps) for run in runs]
+    counted = [(counts(plain(run)), run.training.steps) for run in runs]
     sizes = sorted({round(each["parameters"]) for each, _ in counted})
     few = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     flops = sum(each["flops_per_step"] * steps for each, steps in counted)
@@ -125,7 +125,13 @@ def costs(runs: list[Run], gpu: str) -> str:
     return " | ".join([few, f"{flops:.2g}", *time])
 
 
-counts = cache(cost)  # no seed changes them
+counts = cache(cost)
+
+
+def plain(run: Run) -> Run:
+    """The run with one seed, one rate and no more data than that takes: they change no count."""
+    training = replace(run.training, muon_learning_rate=1)
+    return replace(run, task=run.task.lighter(), training=training, seed=0)
 
 
 def sweeps(text: str) -> list[dict[str, Any]]:
@@ -137,13 +143,6 @@ def sweeps(text: str) -> list[dict[str, Any]]:
         names = ("task", "objective", "scale", "seeds", "streets", "graph", "settings")
         found.append({name: given[name] for name in names})
     return found
-
-
-def light(run: Run) -> Run:
-    """The run on fewer data of the same shape, whose counts are the same: less text to learn a
-    tokenizer from; any rate is one to them."""
-    text = run.task.at_hand and "max_bytes" in run.task.parameters()
-    return run.override(["training.muon_learning_rate=1"] + ["task.max_bytes=1000000"] * text)
 
 
 def main() -> None:

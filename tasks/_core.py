@@ -299,6 +299,10 @@ class Task(ABC):
         """Can it be sampled here? A run can be counted without, its rows taken for full."""
         return True
 
+    def lighter(self) -> "Task":
+        """Examples as long as its own that are sooner made: what a run takes is counted on them."""
+        return self
+
     def token_bytes(self) -> IntArray | None:
         """(V,): how many bytes of text each token stands for; None where tokens are no text."""
         return None

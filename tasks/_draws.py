@@ -5,7 +5,9 @@ Random access throughout: what is drawn is a function of (seed, split, number) a
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +113,11 @@ class DrawnTask(Task):
     def check_splits(self) -> None:
         check_count(self, "num_train", most=MOST_EXAMPLES, optional=True)
         check_heldout(self)
+
+    def lighter(self) -> Task:
+        """Without a fixed training set, which takes up to half a minute."""
+        own: Any = self
+        return self if self.num_train is None else replace(own, num_train=None)
 
     @abstractmethod
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

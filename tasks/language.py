@@ -18,7 +18,7 @@ True
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -56,6 +56,7 @@ __all__ = ["Language"]
 CACHE_FORMAT = 2
 LEAST_ROOM = 8  # positions at the end of a row that are worth a piece of a longer document
 LARGEST_VOCABULARY = 2**18
+LIGHT_BYTES = 1_000_000
 DOMAINS = ("both", "code", "prose")
 
 
@@ -126,6 +127,12 @@ class Language(Task):
     def forgotten(self, name: str) -> dict[str, Any]:
         """Another source has a digest of its own."""
         return {"digest": None} if name == "source" else {}
+
+    def lighter(self) -> Task:
+        """Of Python's text the first megabyte: its tokenizer takes half a minute for all of it."""
+        if self.source != PYTHON:
+            return self
+        return replace(self, max_bytes=min(self.max_bytes or LIGHT_BYTES, LIGHT_BYTES))
 
     @property
     def domains(self) -> tuple[str, ...]:

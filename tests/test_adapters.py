@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from real_runs import added, here
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
-from typer.testing import CliRunner
 
 from nextlat_bench.adapters import CallableModel, HuggingFace, load_model
-from nextlat_bench.cli import app
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.trajectories import Trajectories
@@ -129,8 +128,9 @@ def test_hidden_states(subject: HuggingFace) -> None:
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """As the installed command, which does not look in the current folder by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "nextlat_bench", *arguments],
+        [sys.executable, "-P", "-m", "nextlat_bench", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -176,7 +176,7 @@ def test_a_folder_is_probed_once_and_has_its_row(place: Path) -> None:
     }
     assert len(records[0].objective_parameters["weights_digest"]) == 64
     before = (folder / "records.jsonl").stat()
-    again = call(*PROBE, "plain", "compression", cwd=place)
+    again = here(*PROBE, "plain", "compression", cwd=place)
     assert again.returncode == 0, again.stderr
     assert (folder / "records.jsonl").stat() == before
     made_of = table("taxi", [*committed(), *collect(place / "runs")])
@@ -189,7 +189,7 @@ def test_ids_by_text_are_the_same_model(place: Path) -> None:
     found = []
     for name in ("plain", "permuted"):
         arguments = [*PROBE, str(place / name), *probes, "--out", str(place / "two")]
-        CliRunner().invoke(app, arguments, catch_exceptions=False, standalone_mode=False)
+        assert here(*arguments).returncode == 0
         [folder] = (place / "two").glob(f"taxi-{name}-*")
         found.append(read(folder / "records.jsonl"))
     for one, other in zip(*found, strict=True):
@@ -349,15 +349,19 @@ def test_what_goes_wrong_in_a_callable_is_one_clear_line() -> None:
 
 
 def test_a_dotted_name_is_probed(tmp_path: Path) -> None:
+    def asked(*probes: str) -> subprocess.CompletedProcess[str]:
+        with added(tmp_path):
+            return here(*PROBE, *probes, cwd=tmp_path)
+
     (tmp_path / "mine.py").write_text(FLAT.format(V))
     done = call(*PROBE, "mine:flat", "next_token", "rank", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Callable (mine:flat)" in done.stdout
     assert "rank: mine:flat has no hidden states" in done.stdout
     (tmp_path / "mine.py").write_text(FLAT.format(V) + "\n# another model\n")
-    assert call(*PROBE, "mine:flat", "next_token", cwd=tmp_path).returncode == 0
+    assert asked("mine:flat", "next_token").returncode == 0
     assert len(list((tmp_path / "runs").glob("taxi-mine-flat-smoke-*"))) == 2
-    refused = call(*PROBE, "mine:none", cwd=tmp_path)
+    refused = asked("mine:none")
     assert refused.returncode == 2
     assert refused.stderr.startswith("nextlat-bench: mine:none: AttributeError: module 'mine'")
     assert refused.stderr.count("\n") == 1

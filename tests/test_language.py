@@ -265,7 +265,9 @@ def test_bad_texts(tmp_path, monkeypatch):
         texts_task(tmp_path)
     (tmp_path / "a.txt").write_text("one file")
     (tmp_path / ".hidden").write_bytes(b"caf\xe9")
-    with pytest.raises(ValueError, match=r"no .* documents in .*too few, or heldout"):
+    with pytest.raises(
+        ValueError, match=r"no .* documents in .*: 1 are too few .max_bytes = None.,"
+    ):
         texts_task(tmp_path).sample("train", 0, 1)
     monkeypatch.setattr(_text, "MOST_BYTES", 5)
     _text.load_units.cache_clear()

@@ -18,7 +18,7 @@ FOLDERS |= {"probes": "nextlat_bench.probes", "results": "nextlat_bench.results"
 
 # A module may import its own layer and those above it in this list.
 LAYERS = [
-    {"files", "registry", "tasks", "run", "run_dir", "console", "__init__"},
+    {"files", "registry", "sources", "tasks", "run", "run_dir", "console", "__init__"},
     {
         "adapters",
         "decoder",

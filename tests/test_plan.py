@@ -1,6 +1,9 @@
 """What a run would take: counts by hand, a trial against the training itself, every preset."""
 
 import dataclasses
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +16,8 @@ from nextlat_bench.decoder import Decoder, swiglu_width
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
-from nextlat_bench.presets import countdown, path_star, taxi
-from nextlat_bench.tasks import _draws
+from nextlat_bench.presets import countdown, language, path_star, taxi
+from nextlat_bench.tasks._core import Batch, Task
 from nextlat_bench.train import build, micro_batches_of
 
 RATE = 1e11  # floating-point operations a second; no matter which
@@ -29,16 +32,35 @@ def test_counts_by_hand() -> None:
     assert counted["tokens_per_step"] == tokens
 
 
-def test_a_fixed_training_set_is_counted_without_being_made(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("preset", "setting"),
+    [(countdown, "task.num_train=2000"), (language, "task.max_bytes=1200000")],
+)
+def test_data_that_are_long_in_the_making_are_not_made_for_it(
+    preset: ModuleType, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = countdown.run("gpt", "smoke", 0).override(["task.num_train=2000"])
+    """A fixed training set, a tokenizer of much text: lighter data have the same counts."""
+    run = preset.run("gpt", "smoke", 0).override([setting])
+    assert run.task.lighter() != run.task
     with FlopCounterMode(display=False) as products:
         model = build(run)
-        for batch in micro_batches_of(run, 0, "cpu"):
+        for batch in micro_batches_of(run, run.training.steps, "cpu"):
             run.objective.loss(model.decoder, model.extra, batch).total.backward()
-    monkeypatch.setattr(_draws, "_fixed", None)
-    assert cost(run)["flops_per_step"] == pytest.approx(products.get_total_flops(), rel=0.02)
+    monkeypatch.setattr(type(run.task), "sample", only_of(run.task.lighter()))
+    counted = cost(run)
+    assert counted["flops_per_step"] == pytest.approx(products.get_total_flops(), rel=0.02)
+    assert trial(run, counted, 1e9) is not None
+
+
+def only_of(task: Task) -> Callable[..., Batch]:
+    """A `sample` that no other task than this one may call."""
+    real = type(task).sample
+
+    def sample(self: Task, *asked: Any) -> Batch:
+        assert self == task
+        return real(self, *asked)
+
+    return sample
 
 
 def test_arithmetic_by_hand() -> None:

@@ -1,5 +1,6 @@
 """Which files a plugin's code is; and no run goes on, or is probed, with other code than it had."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from real_runs import begin, call, ended, recipe, run_dir, wait_for
 
+from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.sources import files_of
 
 OWN = """
@@ -49,6 +51,7 @@ def test_its_own_file_and_all_that_it_imports_from_beside_it(tmp_path: Path) -> 
     assert files(tmp_path, "lone", "lone.py") == ["lone.py", "beside.py", *further, *pack]
     assert files(tmp_path, "pack", "pack/__init__.py") == ["pack/__init__.py"]
     assert files(tmp_path, "pack.inner", "pack/inner.py") == ["pack/inner.py", *pack[:2]]
+    assert files(tmp_path, "pack.core", "pack/core.py") == ["pack/core.py", "pack/__init__.py"]
     (tmp_path / "lone-1.0.dist-info").mkdir()  # what pip installed
     assert files(tmp_path, "lone", "lone.py") == ["lone.py"]
     assert files(tmp_path, "pack.inner", "pack/inner.py") == ["pack/inner.py", *pack[:2]]
@@ -89,12 +92,30 @@ def test_a_run_of_other_code_is_refused_until_it_is_put_back(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_run_that_was_stopped_does_not_go_on_with_other_code(own: Path) -> None:
+def test_a_sweep_of_ones_own_task_in_its_folder(own: Path) -> None:
+    """Its jobs find it there, too; and no table is of it."""
+    _, *options = recipe("own_task:Own", own / "runs", "training.steps=2", objective="gpt")
+    options.remove("--threads")
+    options.remove("1")
+    process = begin(["sweep", *options, "--seeds", "1"], cwd=own, stdout=subprocess.PIPE)
+    printed, errors = ended(process)
+    assert process.returncode == 0, errors
+    assert f"now: nextlat-bench show {run_dir(own / 'runs', 'gpt')}, or another" in printed
+
+
+def test_a_run_that_was_stopped_does_not_go_on_with_other_code(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Half of it would have been trained on another world."""
     asked = recipe("own_task:Own", own / "runs", "training.steps=100000", objective="gpt")
     process = begin(asked, PYTHONPATH=str(own))
     wait_for(lambda: list((own / "runs").glob("own-gpt-*/metrics.jsonl")), process)
     process.kill()
     ended(process)
+    folder = RunDir(run_dir(own / "runs", "gpt"))
+    run = folder.run()
     (own / "own_world.py").write_text("SIZE = 2\n")
     assert call(asked) == 2
+    assert "begun with other code of the task own" in capsys.readouterr().err
+    with pytest.raises(RunDirError, match="begun with other code"):
+        RunDir.prepare(own / "runs", run)

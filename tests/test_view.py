@@ -56,6 +56,21 @@ def test_measurements_view_of_nothing_and_of_another_task() -> None:
     assert "0.9 [0.88, 0.92]" in text
 
 
+def test_measurements_view_of_many_reasons() -> None:
+    """One for each length: a page of them says no more than three."""
+    rows = [
+        record(task="sorting", probe="swaps", condition=f"n={n}", skipped_because=f"{n} too short")
+        for n in range(5)
+    ]
+    text = text_of(measurements_view([*rows, rows[0]]))
+    assert [line.strip() for line in text.splitlines() if line.strip().startswith("- ")] == [
+        "- swaps: 0 too short",
+        "- swaps: 1 too short",
+        "- swaps: 2 too short",
+        "- swaps: 2 more reasons in records.jsonl",
+    ]
+
+
 @pytest.mark.parametrize(("objective", "num_lines"), [("nextlat", 8), ("gpt", 3)])
 def test_measurements_view_under_many_conditions(objective: str, num_lines: int) -> None:
     """Of some 150 rows, those that the table shows."""

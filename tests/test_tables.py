@@ -329,6 +329,9 @@ def test_variants_are_told_apart_in_few_words_and_in_full_below() -> None:
     assert not any(note.startswith("NextLat (d=2): ") for note in made.notes)
     three = [{"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 2, "c": 1}, {"a": 2, "b": 1, "c": 1}]
     assert told_apart(three, {}, briefly=True) == ["a=1, b=1", "a=1, b=2", "a=2, b=1"]
+    rates = [{"training.rate": 1}, {"training.rate": 2}]
+    assert told_apart(rates, {}, briefly=True) == ["rate=1", "rate=2"]
+    assert told_apart(rates, {}) == ["training.rate=1", "training.rate=2"]
 
 
 def test_of_a_file_the_heading_names_no_folder() -> None:

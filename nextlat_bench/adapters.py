@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nextlat_bench import registry
 from nextlat_bench.files import digest_of
-from nextlat_bench.sources import files_of
+from nextlat_bench.sources import source_of
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.taggers import RereadingSession
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
@@ -176,8 +176,7 @@ class CallableModel(Subject):
         name, _, path = dotted.partition(":")
         registry.expect_foreign(name)
         try:
-            module = importlib.import_module(name)
-            function: Any = module
+            function: Any = importlib.import_module(name)
             for part in path.split("."):
                 function = getattr(function, part)
         except (Exception, SystemExit) as error:
@@ -185,8 +184,7 @@ class CallableModel(Subject):
         if not callable(function):
             raise ValueError(f"{dotted} is no function but {type(function).__name__}")
         subject = cls(function, task, name=dotted)
-        if module.__file__:
-            subject.facts["source_digest"] = digest_of(files_of(name, Path(module.__file__)))
+        subject.facts |= source_of(name)
         return subject
 
     def start(self, prompts: IntArray) -> Session:

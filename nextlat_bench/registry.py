@@ -172,7 +172,7 @@ def _imported(value: str, who: str) -> Any:
     expect_foreign(module)
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
             raise ValueError(

@@ -10,17 +10,20 @@ from typing import Any
 
 from nextlat_bench.files import digest_of
 
-__all__ = ["files_of", "source"]
+__all__ = ["files_of", "source", "source_of"]
 
 
 def source(plugin: Any) -> dict[str, str]:
     """{"source_digest": that of the plugin's file and of those that it imports from beside it};
     nothing of one that comes with the suite."""
     module = type(plugin).__module__
+    return {} if module.startswith("nextlat_bench.") else source_of(module)
+
+
+def source_of(module: str) -> dict[str, str]:
+    """The same of an imported module by its dotted name; nothing of one without a file."""
     file = getattr(sys.modules.get(module), "__file__", None)
-    if module.startswith("nextlat_bench.") or not file:
-        return {}
-    return {"source_digest": digest_of(files_of(module, Path(file)))}
+    return {"source_digest": digest_of(files_of(module, Path(file)))} if file else {}
 
 
 def files_of(module: str, file: Path) -> list[Path]:

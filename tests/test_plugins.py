@@ -207,6 +207,7 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str], list[str], str]] = {
         ["sample", "broken:X"],
         "broken:X cannot be imported: Sy",
     ),
+    "an exit": ({}, {"ends": "exit(3)"}, ["sample", "ends:X"], "cannot be imported: SystemExit: 3"),
     "missing module": (
         {"probes.gone": "gone.away:Gone"},
         {},

@@ -1,6 +1,5 @@
 """What `show` and `list` say where something is damaged, or long."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,6 @@ def test_where_a_run_was_made_is_not_all_that_it_is(
     assert "not known: provenance.json is damaged" in shown
     rows = [line for line in whole.splitlines() if "made" not in line and "commit" not in line]
     assert set(rows) <= set(shown.splitlines())
-    shutil.rmtree(folder)
 
 
 def test_every_subject_has_a_whole_sentence() -> None:

@@ -82,7 +82,7 @@ def measurements_view(
         if len(told) > REASONS:
             told[REASONS:] = [f"{len(told) - REASONS} more reasons in {record_file(split)}"]
         reasons += [f"- {heading}: {reason}" for reason in told]
-    return Group(out, *(Text(reason, "dim") for reason in dict.fromkeys(reasons)))
+    return Group(out, *(Text(reason, "dim") for reason in reasons))
 
 
 def _paper(name: str, record: Record) -> Facts:

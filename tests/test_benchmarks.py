@@ -88,6 +88,7 @@ def test_the_decoder_is_a_llama(core: Any) -> None:
         torch.testing.assert_close(decoder.head(decoder(tokens)), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow  # test_presets counts the objectives without a horizon
 @pytest.mark.usefixtures("core")
 def test_the_papers_parameters_are_counted_to_the_last_digit() -> None:
     from benchmarks.cost import counted

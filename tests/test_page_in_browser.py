@@ -206,8 +206,16 @@ def passed(browser: Chromium, options: str = "") -> set[str]:
     return {rule["id"] for rule in found["passes"]}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+# a quarter of a minute each: the other two by `make test-all`
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (400, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(400, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_no_fault_in_accessibility(scheme: str, width: int, browser: Chromium) -> None:
     browser.shown(scheme=scheme, width=width)
     assert {"color-contrast", "image-alt", "region"} <= passed(browser)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from real_runs import here
 
 from nextlat_bench import parallel
 from nextlat_bench.run_dir import RunDir
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+FIRST_OF_TWO = {"WORLD_SIZE": "2", "RANK": "0"}  # as torchrun tells its first process
 TINY = (
     "training.steps=24",
     "training.examples=32",
@@ -60,6 +63,18 @@ def call(command: list[str], *arguments: str, **variables: str) -> subprocess.Co
     )
 
 
+def by_one(part: Path, *arguments: str) -> None:
+    """The part in this process: another would need as long to import torch as to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(part), *arguments])
+        runpy.run_path(str(part))
+
+
+def by_two(part: Path, *arguments: str) -> None:
+    done = call(TORCHRUN, str(part), *arguments)
+    assert done.returncode == 0, done.stderr
+
+
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of the one process that speaks; torchrun itself says much more."""
     assert done.returncode != 0
@@ -94,14 +109,12 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(part: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """One process's run with two micro-batches."""
     out = tmp_path_factory.mktemp("alone")
-    done = call([sys.executable], str(part), str(out), "0", "whole", *with_parts(2))
-    assert done.returncode == 0, done.stderr
+    by_one(part, str(out), "0", "whole", *with_parts(2))
     return made(out)
 
 
 def test_two_processes_train_as_one(part: Path, alone: RunDir, tmp_path: Path) -> None:
-    done = call(TORCHRUN, str(part), str(tmp_path), "0", "whole", *with_parts(2))
-    assert done.returncode == 0, done.stderr
+    by_two(part, str(tmp_path), "0", "whole", *with_parts(2))
     together = made(tmp_path)
     assert len(losses(together)) == 9
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-4, atol=1e-6)
@@ -117,9 +130,8 @@ def test_two_processes_train_as_one(part: Path, alone: RunDir, tmp_path: Path) -
 
 def test_checkpoints_of_either_load_in_the_other(part: Path, alone: RunDir, tmp_path: Path) -> None:
     """Two processes begin, one goes on, two finish."""
-    for command, last in ((TORCHRUN, 9), ([sys.executable], 17), (TORCHRUN, 0)):
-        done = call(command, str(part), str(tmp_path), str(last), "whole", *with_parts(2))
-        assert done.returncode == 0, done.stderr
+    for begin, last in ((by_two, 9), (by_one, 17), (by_two, 0)):
+        begin(part, str(tmp_path), str(last), "whole", *with_parts(2))
         assert last == 0 or int(made(tmp_path).saved()[-1].name) == last - 1
     assert made(tmp_path).model.read_bytes() == alone.model.read_bytes()
 
@@ -129,12 +141,10 @@ def test_two_processes_with_half_of_the_weights_each_train_as_one(
 ) -> None:
     """Through a checkpoint in each direction: sharded, whole, sharded."""
     settings = (*with_parts(4), "training.clip=0.5", "decoder.layers=2")
-    plan = [(TORCHRUN, "9", "sharded"), ([sys.executable], "17", "whole")]
-    for command, last, how in [*plan, (TORCHRUN, "0", "sharded")]:
-        done = call(command, str(part), str(tmp_path / "sharded"), last, how, *settings)
-        assert done.returncode == 0, done.stderr
-    done = call([sys.executable], str(part), str(tmp_path / "one"), "0", "whole", *settings)
-    assert done.returncode == 0, done.stderr
+    plan = [(by_two, "9", "sharded"), (by_one, "17", "whole"), (by_two, "0", "sharded")]
+    for begin, last, how in plan:
+        begin(part, str(tmp_path / "sharded"), last, how, *settings)
+    by_one(part, str(tmp_path / "one"), "0", "whole", *settings)
     one, sharded = made(tmp_path / "one"), made(tmp_path / "sharded")
     np.testing.assert_allclose(losses(sharded), losses(one), rtol=1e-4, atol=1e-6)
     norms = [[row["gradient_norm"] for row in d.metric_rows()] for d in (sharded, one)]
@@ -168,13 +178,26 @@ def test_each_process_keeps_half_of_the_weights(tmp_path: Path) -> None:
 
 
 def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nextlat_bench", "run", "a5", "--scale", "smoke", "--shard"]
-    command += ["--device", "cpu"]  # one GPU would not do for two
-    alone = call(command, "--out", str(tmp_path))
-    assert alone.returncode == 2
-    assert "start them with torchrun" in alone.stderr
-    muon = call([*TORCHRUN, *command[1:]], "--out", str(tmp_path))
-    assert "add --set training.optimizer=adamw" in refusal(muon)
+    command = [
+        "run",
+        "a5",
+        "--scale",
+        "smoke",
+        "--shard",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path),
+    ]
+    assert "start them with torchrun" in refusal(here(*command))
+    assert "add --set training.optimizer=adamw" in refusal(here(*command, **FIRST_OF_TWO))
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_many_micro_batches_as_processes_at_least(tmp_path: Path) -> None:
+    command = ["run", "a5", "--scale", "smoke", "--device", "cpu", "--out", str(tmp_path)]
+    odd = here(*command, "--set", "training.micro_batches=3", **FIRST_OF_TWO)
+    assert "expected a multiple of the 2 processes" in refusal(odd)
     assert not list(tmp_path.iterdir())
 
 
@@ -188,9 +211,6 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     [path] = (tmp_path / "runs").glob("a5-nextlat-smoke-*")
     assert (path / "DONE").exists()
     assert done.stdout.count("training 6/6") == 1
-    odd = call(command, *settings, "--set", "training.micro_batches=3")
-    assert "expected a multiple of the 2 processes" in refusal(odd)
-    assert list((tmp_path / "runs").glob("a5-nextlat-*")) == [path]
     (path / "DONE").unlink()
     with RunDir(path).lock():
         assert "in use by another process" in refusal(call(command, *settings))
@@ -209,8 +229,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_sweep_is_refused_under_torchrun(tmp_path: Path) -> None:
     """Its jobs would inherit where to meet, and wait for each other for ever."""
-    command = [sys.executable, "-m", "nextlat_bench", "sweep", "a5", "--scale", "smoke"]
-    done = call(command, "--out", str(tmp_path), WORLD_SIZE="2", RANK="0")
-    assert done.returncode == 2
+    done = here("sweep", "a5", "--scale", "smoke", "--out", str(tmp_path), **FIRST_OF_TWO)
     assert "start it without torchrun" in refusal(done)
     assert not list(tmp_path.iterdir())

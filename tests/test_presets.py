@@ -97,7 +97,13 @@ DIGESTS = {
 }
 
 
-@pytest.mark.parametrize(("task", "scale", "graph"), DIGESTS)
+SLOW = [("language", "laptop", "")]  # all of the text; smoke reads a part of it
+
+
+@pytest.mark.parametrize(
+    ("task", "scale", "graph"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case in SLOW)) for case in DIGESTS],
+)
 def test_first_examples(task: str, scale: str, graph: str) -> None:
     options = {"graph": graph} if graph else {}
     run = preset(task, "gpt", scale, **options)

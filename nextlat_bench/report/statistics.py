@@ -6,7 +6,6 @@ from math import hypot, inf, sqrt
 from typing import Protocol
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
 __all__ = ["Estimate", "difference", "mean_interval", "middle_of_seeds", "over_seeds"]
 __all__ += ["share_of_seeds", "wilson_interval"]
@@ -124,6 +123,8 @@ def _mean(numbers: list[float]) -> float:
 
 def _quantile(freedom: float) -> float:
     """How many standard errors 95% of Student's t lie within."""
+    from scipy.special import stdtrit  # slow, and few commands need it; scipy.stats is slower
+
     return float(stdtrit(freedom, 0.975))
 
 

@@ -182,7 +182,11 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`hidden = decoder(tokens)`, after the final norm; `logits = decoder.head(hidden)`."""
+    """`hidden = decoder(tokens)`, after the final norm; `logits = decoder.head(hidden)`.
+
+    Rotary positions tell how far apart two tokens are, and equal tokens have equal values, whatever
+    weight each gets: unless `mark_start`, the states after g, g g, g g g ... are the same state.
+    """
 
     rotations: Tensor
     turn: Tensor
@@ -201,6 +205,8 @@ class Decoder(nn.Module):
         self.register_buffer("rotations", torch.stack([angle.cos(), angle.sin()]), persistent=False)
         self.register_buffer("turn", kernels.quarter_turn(d), persistent=False)
         initialise(self)
+        if config.mark_start:
+            self.start = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
         if config.zero_init_residual:
             for block in self.blocks:
                 cast(Block, block).zero_residual()
@@ -240,6 +246,9 @@ class Decoder(nn.Module):
         past = cache.length if cache is not None else 0
         attended = self.attended(tokens.shape[1], past, document, position)
         x = self.embedding(tokens)
+        if self.config.mark_start:
+            at = torch.arange(past, past + tokens.shape[1], device=x.device)
+            x = x + (at if position is None else position).eq(0)[..., None] * self.start
         for i, block in enumerate(self.blocks[:layers]):
             x = block(x, attended, cache, i)
         return x, attended

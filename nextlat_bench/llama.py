@@ -20,6 +20,8 @@ def check_plain(objective: Objective) -> None:
 def llama_config(decoder: Decoder) -> dict[str, Any]:
     """Its config.json."""
     sizes = decoder.config
+    if sizes.mark_start:
+        raise ValueError("a Llama adds nothing to first tokens: it cannot have decoder.mark_start")
     return {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],

@@ -28,7 +28,7 @@ SCHEMA = 1
 MOST_LAYERS = 1_000
 WIDEST = 100_000
 HIGHEST_RATE = 1e30  # what is beyond no float32 holds
-LATER_FIELDS = {"decay_power": 1.0}  # of Training, with their defaults
+LATER_FIELDS = {"decay_power": 1.0, "mark_start": False}  # with their defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class DecoderConfig:
     heads: int = 4
     width: int = 128
     zero_init_residual: bool = False  # the paper: False; with Muon True learns faster
+    mark_start: bool = False  # a learned vector on each first token, as a begin-of-sequence token
 
     def __post_init__(self) -> None:
         check_count(self, "layers", most=MOST_LAYERS)
@@ -47,8 +48,8 @@ class DecoderConfig:
         divides = self.width % (2 * self.heads) == 0
         expected = f"a multiple of twice the number of heads ({self.heads})"
         check_field(self, "width", divides, expected)
-        valid = isinstance(self.zero_init_residual, bool)
-        check_field(self, "zero_init_residual", valid, "True or False")
+        for name in ("zero_init_residual", "mark_start"):
+            check_field(self, name, isinstance(getattr(self, name), bool), "True or False")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class Run:
             "schema": SCHEMA,
             "task": registry.to_json(self.task),
             "objective": registry.to_json(self.objective),
-            "decoder": dataclasses.asdict(self.decoder),
+            "decoder": without_later(dataclasses.asdict(self.decoder)),
             "training": without_later(dataclasses.asdict(self.training)),
             "seed": self.seed,
             "scale": self.scale,
@@ -209,9 +210,9 @@ def check_run(value: Any) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
-def without_later(training: dict[str, Any]) -> dict[str, Any]:
+def without_later(part: dict[str, Any]) -> dict[str, Any]:
     """Fields that came later are left out at their defaults: older ids and records still stand."""
-    return {k: v for k, v in training.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
+    return {k: v for k, v in part.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
 
 
 def parse(text: str, kind: Any, path: str) -> Any:

@@ -10,7 +10,7 @@ It learns running products that no transformer of fixed depth can, at the price 
 after another.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class GRU(Objective):
         check_count(self, "layers", most=MOST_LAYERS)
 
     def decoder(self, config: DecoderConfig, vocab_size: int, max_length: int) -> Decoder:
-        decoder = super().decoder(config, vocab_size, max_length)
+        unmarked = replace(config, mark_start=False)  # its first state tells where a word begins
+        decoder = super().decoder(unmarked, vocab_size, max_length)
         decoder.blocks = nn.ModuleList()
         return decoder
 

@@ -155,6 +155,7 @@ COMMANDS: dict[str, Refusals] = {
             decoder__layers=f"0 {10**18}",
             decoder__width=f"0 33 {10**18}",
             decoder__zero_init_residual="maybe 1",
+            decoder__mark_start="maybe 1",
             objective__horizon=f"0 {10**18}",
             objective__kl_weight="-1 nan",
             task__degree=f"0 {10**18}",

@@ -13,10 +13,11 @@ from nextlat_bench.objectives.nextlat import LatentDynamics
 from nextlat_bench.run import DecoderConfig
 
 
-@pytest.fixture
-def small() -> Decoder:
+@pytest.fixture(params=[False, True], ids=["", "marked"])
+def small(request: pytest.FixtureRequest) -> Decoder:
     torch.manual_seed(0)
-    return Decoder(DecoderConfig(layers=3, heads=2, width=32), vocab_size=20, max_length=32)
+    config = DecoderConfig(layers=3, heads=2, width=32, mark_start=request.param)
+    return Decoder(config, vocab_size=20, max_length=32)
 
 
 def on_meta(layers: int, heads: int, width: int, vocab_size: int) -> Decoder:
@@ -59,6 +60,8 @@ def slow_decoder(decoder: Decoder, tokens: list[int]) -> torch.Tensor:
         return out
 
     xs = [decoder.embedding.weight[token] for token in tokens]
+    if decoder.config.mark_start:
+        xs[0] = xs[0] + decoder.start
     for block in decoder.blocks:
         attention = block.attention
         normed = [norm(x, block.attention_norm.weight) for x in xs]
@@ -87,6 +90,13 @@ def test_decoder_equals_its_definition(small: Decoder) -> None:
     got = small(tokens)[0]
     expected = slow_decoder(small, tokens[0].tolist())
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_only_a_marked_start_tells_one_token_from_several_of_it(small: Decoder) -> None:
+    for parameter in small.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    after = small(torch.full((1, 6), 7))[0]
+    assert after.isclose(after[0], atol=1e-4).all() != small.config.mark_start
 
 
 @pytest.mark.parametrize("limit", [0, 128], ids=["fused", "explicit"])

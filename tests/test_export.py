@@ -14,6 +14,7 @@ from nextlat_bench import registry
 from nextlat_bench.adapters import HuggingFace
 from nextlat_bench.cli import app
 from nextlat_bench.export import export, is_exported
+from nextlat_bench.llama import llama_config
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
 from nextlat_bench.run_dir import RunDir, RunDirError
@@ -74,6 +75,12 @@ def test_others_are_no_llama(objective: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no format named 'lama'; did you mean 'llama'"):
         export(folder.path, tmp_path / "llama", "lama")
     assert not (tmp_path / "llama").exists()
+
+
+def test_nor_is_a_decoder_that_marks_first_tokens(tmp_path: Path) -> None:
+    run = preset.run("gpt", "smoke", 0).override([*SMALL, "decoder.mark_start=true"])
+    with pytest.raises(ValueError, match=r"it cannot have decoder\.mark_start"):
+        llama_config(build(run).decoder)
 
 
 def call(*arguments: str) -> str:

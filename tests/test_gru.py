@@ -1,5 +1,7 @@
 """The recurrent reference: its cell from the equations, its state across documents and sessions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,15 @@ D = CONFIG.width
 def made(objective: GRU) -> tuple[Decoder, nn.Module]:
     torch.manual_seed(0)
     return noisy(objective.decoder(CONFIG, V, 8), 0), initialised(objective)
+
+
+def test_it_needs_no_mark_of_the_start() -> None:
+    decoder = GRU().decoder(dataclasses.replace(CONFIG, mark_start=True), V, 8)
+    assert {name for name, _ in decoder.named_parameters()} == {
+        "embedding.weight",
+        "norm.weight",
+        "head.weight",
+    }
 
 
 def slow_hidden(decoder: Decoder, gru: nn.Module, tokens: Tensor, layers: int) -> list[Tensor]:

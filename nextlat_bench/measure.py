@@ -56,9 +56,9 @@ def run_identity(run: Run) -> Identity:
     return {
         "run": run.id,
         "task": run.task.name,
-        "task_parameters": value["task"]["parameters"],
+        "task_parameters": value["task"]["parameters"] | source(run.task),
         "objective": run.objective.name,
-        "objective_parameters": value["objective"]["parameters"],
+        "objective_parameters": value["objective"]["parameters"] | source(run.objective),
         "decoder": value["decoder"],
         "training": value["training"],
         "scale": run.scale,
@@ -69,8 +69,8 @@ def run_identity(run: Run) -> Identity:
 
 def known_identity(name: str, task: Task, scale: str) -> Identity:
     """What the records of a known-answer subject say of it; its seed is the task's own."""
-    parameters = task.parameters()
-    canonical = json.dumps(parameters | source(task), sort_keys=True).encode()
+    parameters = task.parameters() | source(task)
+    canonical = json.dumps(parameters, sort_keys=True).encode()
     return {
         "run": f"{task.name}-{name}-{scale}-{zlib.crc32(canonical):08x}",
         "task": task.name,

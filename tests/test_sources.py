@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from real_runs import begin, call, ended, recipe, run_dir, wait_for
 
+from nextlat_bench.report.records import read
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.sources import files_of
 
@@ -90,6 +91,9 @@ def test_a_run_of_other_code_is_refused_until_it_is_put_back(
     other = recipe("own_task:Own", own / "others", "training.steps=2", objective="gpt")
     assert call(other) == 0
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    both = [run_dir(own / name, "gpt") / "records.jsonl" for name in ("runs", "others")]
+    old, new = ([record.task_parameters for record in read(path)] for path in both)
+    assert all(a["source_digest"] != b["source_digest"] for a, b in zip(old, new, strict=True))
 
 
 def test_a_sweep_of_ones_own_task_in_its_folder(own: Path) -> None:

@@ -105,6 +105,7 @@ def test_a_tasks_own_seed_is_no_setting() -> None:
 
 
 def test_what_differs_has_a_row_of_its_own() -> None:
+    marked = {"layers": 4, "width": 128, "mark_start": True}
     made = table(
         "taxi",
         [
@@ -116,6 +117,8 @@ def test_what_differs_has_a_row_of_its_own() -> None:
             record(run="y", objective="gpt", objective_parameters={}, value=0.6),
             *seeds(0.7, objective="mine", objective_parameters={}),
             *seeds(0.8, objective="always_end", objective_parameters={}, step=0),
+            *seeds(0.9, objective="bst", objective_parameters={}),
+            record(run="z", objective="bst", objective_parameters={}, decoder=marked, value=1.0),
         ],
     )
     ours = {row.label: row.cells[1].value for row in made.rows if row.source == "measured"}
@@ -128,6 +131,8 @@ def test_what_differs_has_a_row_of_its_own() -> None:
         "NextLat (d=1, kl_weight=none, step=500)": 30,
         "NextLat (d=1, kl_weight=0.5, step=500)": 40,
         "NextLat (d=8)": 10,
+        "BST": 90,  # a field of the decoder that it lacks came later, and has its default
+        "BST (mark_start=True)": 100,
         "mine": 70,
         "True world model": None,
     }

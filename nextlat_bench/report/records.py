@@ -275,7 +275,8 @@ def told_apart(
 ) -> list[str]:
     """A text for each: what is always named (key -> format of its value {} and of any {other};
     "" names nothing) and, where two would be the same, all else in which they differ; `briefly`
-    as few of these as tell them apart, an objective's own parameters first, and no "training."."""
+    as few of these as tell them apart, an objective's own parameters first, without "training."
+    and "decoder.", whose fields a record lacks where they came later, at their defaults."""
     named = {key: how for key, how in always.items() if how}
     base = [
         [how.format(brief(f[key]), **f) for key, how in named.items() if f.get(key) is not None]
@@ -288,8 +289,11 @@ def told_apart(
         if briefly:
             keys.sort(key=lambda key: "." in key or key in ("step", *CURRICULUM))
             keys = _fewest(alike, keys)
-        prefix = "training." if briefly else ""
-        texts.append(", ".join(mine + [text.removeprefix(prefix) for text in say(fact, keys)]))
+            said = say(fact, [key for key in keys if key in fact or "." not in key])
+            said = [text.removeprefix("training.").removeprefix("decoder.") for text in said]
+        else:
+            said = say(fact, keys)
+        texts.append(", ".join(mine + said))
     return texts
 
 

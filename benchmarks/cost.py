@@ -16,7 +16,7 @@ from nextlat_bench.objectives._core import Objective
 from nextlat_bench.plan import cost
 from nextlat_bench.presets.language import run as preset
 from nextlat_bench.report.columns import DASH
-from nextlat_bench.report.records import paper_rows
+from nextlat_bench.report.published import paper_rows
 from nextlat_bench.run import DecoderConfig, Run, Training
 from nextlat_bench.train import build, micro_batches_of
 

@@ -27,7 +27,8 @@ from report_records import STREETS, TAXI, a5_records, of, seeds, text_of
 from nextlat_bench.report.claims import RULE
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.layouts import LAYOUTS
-from nextlat_bench.report.records import Record, published
+from nextlat_bench.report.published import published
+from nextlat_bench.report.records import Record
 from nextlat_bench.report.verdicts import SEEDS, claims
 
 # ---- each verdict

@@ -3,8 +3,7 @@
 import re
 from typing import Any
 
-from nextlat_bench.report import records as rows_module
-from nextlat_bench.report.records import published
+from nextlat_bench.report.published import paper_protocol, paper_rows, published
 
 TAXI_PAPER = {
     "gpt": (100, 97.0, 0.65, 160.1, 85.0),
@@ -70,7 +69,7 @@ def test_published_numbers_are_the_papers() -> None:
     keys = ("next_token", "legal", "compression", "rank", "detour_legal")
     assert paper("taxi", *keys) == {(who, None): row for who, row in TAXI_PAPER.items()}
     found = {}
-    for row in rows_module.paper_rows("path_star", None, {}):
+    for row in paper_rows("path_star", None, {}):
         assert (row.pop("num_nodes"), row.pop("variant")) == (100, "forward")
         found[row.pop("objective"), row.pop("degree"), row.pop("length")] = row
     assert found == {
@@ -87,7 +86,7 @@ def test_published_numbers_are_the_papers() -> None:
         who: tuple(float(number) for number in re.split(r"[/,] ?", text))
         for who, text in SPECULATIVE_PAPER.items()
     }
-    [row] = rows_module.paper_rows("a5", None, {})
+    [row] = paper_rows("a5", None, {})
     where = {"objective": "nextlat", "group": "A5", "length": 12}
     assert row == where | {"recurrent_3x_above": 95.0}
 
@@ -96,13 +95,13 @@ def test_every_published_table_names_its_source() -> None:
     tables = {name: rows for name, rows in published().items() if name != "paper"}
     assert {name for name, rows in tables.items() if rows["digitised"]} == {"path_star"}
     assert all(rows["source"] and rows["protocol"] for rows in tables.values())
-    assert "read off a figure" in rows_module.paper_protocol("path_star")[0]
+    assert "read off a figure" in paper_protocol("path_star")[0]
 
 
 def test_numbers_count_only_where_the_paper_measured_them() -> None:
     def numbers(name: str, objective: str, **where: Any) -> list[float]:
         keys = {"taxi": "rank", "countdown": "released", "path_star": "sampled"}
-        return [row[keys[name]] for row in rows_module.paper_rows(name, objective, where)]
+        return [row[keys[name]] for row in paper_rows(name, objective, where)]
 
     assert numbers("countdown", "nextlat", horizon=4) == [57.6]
     assert numbers("countdown", "nextlat", horizon=2) == []

@@ -1,14 +1,13 @@
-"""Measured rows, one JSON object a line, and the paper's numbers beside them.
+"""Measured rows, one JSON object a line.
 
 Nothing dated goes into a row, so measuring again gives the same bytes.
 """
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import resources
 from pathlib import Path, PurePath
 from types import NoneType
@@ -27,7 +26,7 @@ __all__ += [
     "told_apart",
     "variants_of",
 ]
-__all__ += ["paper_protocol", "paper_rows", "plain", "published", "record_file", "write"]
+__all__ += ["plain", "record_file", "write"]
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -37,6 +36,8 @@ OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 def plain(value: Any) -> Any:
     """As JSON reads it back: numbers that are not finite become null, tuples and arrays lists."""
+    if type(value) in (str, int, NoneType, bool):
+        return value
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
@@ -100,6 +101,22 @@ class Record:
         """What was measured, of whichever run: probe, its parameters, metric and condition."""
         return json.dumps([self.probe, self.probe_parameters, self.metric, self.condition])
 
+    @cached_property
+    def setting(self) -> "Keyed":
+        task = flat(self.task_parameters)
+        shared = {k: task[k] for k in task if k not in ("seed", *CURRICULUM)}
+        return Keyed({"scale": self.scale} | shared)
+
+    @cached_property
+    def recipe(self) -> "Keyed":
+        how = flat({"decoder": self.decoder, "training": self.training})
+        how |= {key: self.task_parameters.get(key) for key in CURRICULUM}
+        return Keyed(flat(self.objective_parameters) | how | {"step": self.step})
+
+    @cached_property
+    def protocol(self) -> "Keyed":
+        return Keyed(self.probe_parameters)
+
 
 # field -> the exact types it may have, read off the annotations above
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -161,12 +178,18 @@ def _record(row: Any) -> Record:
     return Record(**row)
 
 
-def distinct(records: Iterable[Record]) -> list[Record]:
+class Distinct(list[Record]):
+    """What `distinct` gives, which need not be gone through again."""
+
+
+def distinct(records: Iterable[Record]) -> Distinct:
     """Each measurement once, in a fixed order. Two that differ under one identity: a ValueError."""
+    if isinstance(records, Distinct):
+        return records
     return _distinct((record, "the records given") for record in records)
 
 
-def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
+def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
     kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
         first, where = kept.setdefault((record.run, record.what), (record, source))
@@ -177,7 +200,7 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
                 f"run {record.run} has two different records of {metric} (in {places}): "
                 "remove one, or measure the run again with `nextlat-bench probe`"
             )
-    return sorted((record for record, _ in kept.values()), key=lambda record: record.line)
+    return Distinct(sorted((record for record, _ in kept.values()), key=lambda r: r.line))
 
 
 def record_file(split: str) -> str:
@@ -238,6 +261,14 @@ def found(paths: Sequence[Path], shipped: bool = False) -> tuple[list[Record], s
 Facts: TypeAlias = dict[str, Any]
 
 
+class Keyed(Facts):
+    """Facts that many a table asks for, and their text, which is made once."""
+
+    @cached_property
+    def text(self) -> str:
+        return json.dumps(self, sort_keys=True)
+
+
 def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
     """Nested parameters under dotted names."""
     found: Facts = {}
@@ -252,7 +283,8 @@ def grouped(items: Iterable[T], facts: Callable[[T], Facts]) -> list[tuple[Facts
     found: dict[str, tuple[Facts, list[T]]] = {}
     for item in items:
         fact = facts(item)
-        found.setdefault(json.dumps(fact, sort_keys=True), (fact, []))[1].append(item)
+        text = fact.text if isinstance(fact, Keyed) else json.dumps(fact, sort_keys=True)
+        found.setdefault(text, (fact, []))[1].append(item)
     return list(found.values())
 
 
@@ -319,21 +351,15 @@ def _fewest(facts: Sequence[Facts], keys: Sequence[str]) -> list[str]:
 def setting(record: Record) -> Facts:
     """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
     shapes the training alone."""
-    task = flat(record.task_parameters)
-    return {"scale": record.scale} | {k: task[k] for k in task if k not in ("seed", *CURRICULUM)}
+    return record.setting
 
 
 def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:
     """One objective's records by all that decides the model but the seed; by run where two runs
     still share a seed, for these differ in something that records do not hold."""
 
-    def recipe(record: Record) -> Facts:
-        how = flat({"decoder": record.decoder, "training": record.training})
-        how |= {key: record.task_parameters.get(key) for key in CURRICULUM}
-        return flat(record.objective_parameters) | how | {"step": record.step}
-
     found = []
-    for facts, group in grouped(records, recipe):
+    for facts, group in grouped(records, lambda r: r.recipe):
         runs = {(r.seed, r.run) for r in group}
         if len(runs) == len({seed for seed, _ in runs}):
             found.append((facts, group))
@@ -354,35 +380,5 @@ def one_protocol(records: Iterable[Record]) -> list[Record]:
     records = list(records)
     if len(records) < 2:
         return records
-    protocols = grouped(records, lambda r: r.probe_parameters)
+    protocols = grouped(records, lambda r: r.protocol)
     return sorted(max(protocols, key=weight)[1], key=lambda r: r.seed)
-
-
-@cache
-def published() -> dict[str, Any]:
-    """The paper's numbers, by table."""
-    text = (resources.files("nextlat_bench.report") / "published.toml").read_text("utf-8")
-    return tomllib.loads(text)
-
-
-def paper_rows(name: str, objective: str | None, where: Facts) -> list[Facts]:
-    """The paper's rows of one objective (None: of all) that agree with `where` in whatever of it
-    they name; each with the settings that the whole table shares."""
-    paper = published().get(name, {})
-    rows = [paper.get("setting", {}) | row for row in paper.get("rows", [])]
-    return [
-        row
-        for row in rows
-        if objective in (None, row["objective"])
-        and all(row.get(key, value) == value for key, value in where.items())
-    ]
-
-
-def paper_protocol(name: str) -> list[str]:
-    """How the paper measured, in sentences that name the source and whether it is a figure; none of
-    a table that the paper does not have."""
-    if name not in published():
-        return []
-    paper = published()[name]
-    source = f"Paper ({paper['source']}{', read off a figure' if paper['digitised'] else ''})"
-    return [f"{source}: {text}." for text in paper["protocol"]]

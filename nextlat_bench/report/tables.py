@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
 from nextlat_bench.report.layouts import LAYOUTS, names
+from nextlat_bench.report.published import paper_protocol, paper_rows
 from nextlat_bench.report.records import (
     Facts,
     Record,
@@ -22,8 +23,6 @@ from nextlat_bench.report.records import (
     flat,
     grouped,
     one_protocol,
-    paper_protocol,
-    paper_rows,
     say,
     setting,
     told_apart,
@@ -171,7 +170,7 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
     protocols: dict[tuple[str, ...], list[int]] = {}  # probe and parameters -> trials
     for column in layout.columns:
         mine = [r for r in records if column.shows(r) and r.objective in shown]
-        for protocol, group in grouped(mine, lambda r: r.probe_parameters):
+        for protocol, group in grouped(mine, lambda r: r.protocol):
             trials = protocols.setdefault((column.probe, *say(protocol, protocol)), [])
             trials += [r.n for r in group if r.value is not None]
         for why, group in grouped(mine, _because):

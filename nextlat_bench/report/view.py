@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from nextlat_bench.report.columns import DASH, PLAIN, VARIANT, Column, label_of
 from nextlat_bench.report.layouts import LAYOUTS
+from nextlat_bench.report.published import paper_rows
 from nextlat_bench.report.records import (
     Facts,
     Record,
     flat,
     grouped,
-    paper_rows,
     record_file,
     told_apart,
 )

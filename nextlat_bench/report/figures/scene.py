@@ -66,7 +66,7 @@ class Drawing:
 
     def scene(self, records: Sequence[Record], exhibits: Exhibits) -> Scene:
         layout = LAYOUTS[self.table]
-        mine = distinct(r for r in records if r.task == layout.task)
+        mine = [r for r in distinct(records) if r.task == layout.task]
         mine += self.more(mine, exhibits)
         layout = replace(layout, columns=self.columns(layout, mine))
         blocks = [

@@ -77,7 +77,7 @@ def test_others_are_no_llama(objective: str, tmp_path: Path) -> None:
     assert not (tmp_path / "llama").exists()
 
 
-def test_nor_is_a_decoder_that_marks_first_tokens(tmp_path: Path) -> None:
+def test_nor_is_a_decoder_that_marks_first_tokens() -> None:
     run = preset.run("gpt", "smoke", 0).override([*SMALL, "decoder.mark_start=true"])
     with pytest.raises(ValueError, match=r"it cannot have decoder\.mark_start"):
         llama_config(build(run).decoder)

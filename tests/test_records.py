@@ -17,7 +17,6 @@ from nextlat_bench.report.records import (
     committed,
     distinct,
     read,
-    setting,
     variants_of,
     write,
 )
@@ -192,7 +191,7 @@ def test_committed_records_can_be_read() -> None:
 
 def test_a_curriculum_is_part_of_the_recipe_not_of_the_setting() -> None:
     words = [record(task="a5", seed=0, task_parameters=A5 | {"growth": n}) for n in (0, 128_000)]
-    assert setting(words[0]) == setting(words[1])
+    assert words[0].setting == words[1].setting
     assert [len(group) for _, group in variants_of(words)] == [1, 1]
     longer = record(task="a5", task_parameters=A5 | {"growth": 0, "length": 24})
-    assert setting(longer) != setting(words[0])
+    assert longer.setting != words[0].setting

@@ -19,7 +19,6 @@ from nextlat_bench.report.records import (
     grouped,
     one_protocol,
     say,
-    setting,
     told_apart,
     variants_of,
 )
@@ -87,7 +86,7 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
         layout = LAYOUTS[task]
         [column] = [column for column in layout.columns if column.key == key]
         shown = [r for r in rows if r.task == task and r.step > 0 and column.shows(r)]
-        for facts, group in grouped(shown, lambda r: setting(r) | {"trained steps": r.step}):
+        for facts, group in grouped(shown, lambda r: r.setting | {"trained steps": r.step}):
             steps = facts.pop("trained steps")
             heading = f"{task}, {layout.headings([facts])[0]}, {steps:,} steps"
             for model, its in grouped(group, _model):

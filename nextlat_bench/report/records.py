@@ -22,7 +22,6 @@ __all__ += [
     "grouped",
     "one_protocol",
     "say",
-    "setting",
     "told_apart",
     "variants_of",
 ]
@@ -103,18 +102,22 @@ class Record:
 
     @cached_property
     def setting(self) -> "Keyed":
+        """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
+        shapes the training alone."""
         task = flat(self.task_parameters)
         shared = {k: task[k] for k in task if k not in ("seed", *CURRICULUM)}
         return Keyed({"scale": self.scale} | shared)
 
     @cached_property
     def recipe(self) -> "Keyed":
+        """All that decides the model but the seed and the setting."""
         how = flat({"decoder": self.decoder, "training": self.training})
         how |= {key: self.task_parameters.get(key) for key in CURRICULUM}
         return Keyed(flat(self.objective_parameters) | how | {"step": self.step})
 
     @cached_property
     def protocol(self) -> "Keyed":
+        """How the probe measured."""
         return Keyed(self.probe_parameters)
 
 
@@ -346,12 +349,6 @@ def _fewest(facts: Sequence[Facts], keys: Sequence[str]) -> list[str]:
     while _kinds(facts, chosen) < _kinds(facts, keys):
         chosen.append(max(keys, key=lambda key: _kinds(facts, [*chosen, key])))
     return chosen
-
-
-def setting(record: Record) -> Facts:
-    """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
-    shapes the training alone."""
-    return record.setting
 
 
 def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:

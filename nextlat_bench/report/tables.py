@@ -24,7 +24,6 @@ from nextlat_bench.report.records import (
     grouped,
     one_protocol,
     say,
-    setting,
     told_apart,
     variants_of,
 )
@@ -100,7 +99,7 @@ class Block:
 
 def blocks_of(name: str, layout: Layout, records: Iterable[Record]) -> list[Block]:
     """A block for each setting, ours first, then those that only the paper has."""
-    ours = grouped((r for r in distinct(records) if r.task == layout.task), setting)
+    ours = grouped((r for r in distinct(records) if r.task == layout.task), lambda r: r.setting)
     ours.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), json.dumps(b[0])))
     headings = layout.headings([facts for facts, _ in ours])
     found = [(heading, *block) for heading, block in zip(headings, ours, strict=True)]
@@ -160,7 +159,7 @@ def _at(rows: Sequence[Facts], horizon: Any) -> Facts:
 
 def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
     """What a reader must know of a block: how it was measured, and what is missing from it."""
-    facts, shown = setting(records[0]), layout.shown(records)
+    facts, shown = records[0].setting, layout.shown(records)
     about = say(facts, sorted(facts.keys() - {"scale", *layout.settings}))
     if steps := {r.step for r in records if r.step > 0}:
         about.append(f"trained for {_span(steps)} steps")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from nextlat_bench.report.columns import DASH, Column, Layout
 from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, countdown
-from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol, setting
+from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.tables import blocks_of
 
@@ -88,7 +88,7 @@ def validity_sheet(records: Iterable[Record], known: Iterable[Record] = ()) -> S
     lines: list[Line] = []
     grids, notes = [], [*NOTES]
     for task in dict.fromkeys(reading.task for reading in readings()):
-        blocks = grouped((r for r in asked if r.task == task), setting)
+        blocks = grouped((r for r in asked if r.task == task), lambda r: r.setting)
         blocks = [block for block in blocks if {r.objective for r in block[1]} != {"oracle"}]
         titles = LAYOUTS[task].headings([facts for facts, _ in blocks])
         for title, (_, group) in zip(titles, blocks, strict=True):

@@ -24,7 +24,7 @@ from nextlat_bench.report.figures import (
 )
 from nextlat_bench.report.figures.scene import Drawing, Scene
 from nextlat_bench.report.figures.style import LOOKS, style
-from nextlat_bench.report.records import Record, distinct
+from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import Table
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def both(
 
 def _scene(name: str, records: Iterable[Record], exhibits: Exhibits | None) -> Scene:
     drawing = FIGURES[check_name("figure", name, list(FIGURES))]
-    return drawing.scene(distinct(records), committed_exhibits() if exhibits is None else exhibits)
+    return drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
 
 
 def _made(name: str, scene: Scene) -> "Figure | None":

@@ -4,7 +4,7 @@ Of several variants of one objective a figure shows the one of most seeds, then 
 table has them all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -64,7 +64,7 @@ class Drawing:
     keep: Callable[[list[Block]], list[Block]] = lambda blocks: blocks
     more: Callable[[Sequence[Record], Exhibits], list[Record]] = lambda records, exhibits: []
 
-    def scene(self, records: Sequence[Record], exhibits: Exhibits) -> Scene:
+    def scene(self, records: Iterable[Record], exhibits: Exhibits) -> Scene:
         layout = LAYOUTS[self.table]
         mine = [r for r in distinct(records) if r.task == layout.task]
         mine += self.more(mine, exhibits)

@@ -5,7 +5,9 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,32 +30,39 @@ TINY = (
     "training.row_length=20",
 )
 
-# Trains until a step, checkpointing after each; the whole run if the step is 0.
+# For each job (out, step, how, settings) it trains until that step, checkpointing after each; the
+# whole run if the step is 0. Then it says how many weights a process has before and after sharding.
 PART = """
+import json
 import sys
-from pathlib import Path
-from nextlat_bench import parallel
+from nextlat_bench import parallel, sharding
 from nextlat_bench.presets import taxi
 from nextlat_bench.run_dir import RunDir
-from nextlat_bench.train import train
-
-out, last, sharded, *settings = sys.argv[1:]
+from nextlat_bench.train import build, train
 
 class Enough(Exception):
     pass
 
-def progress(p):
-    if p.step == int(last):
-        raise Enough
-
 with parallel.group("cpu"):
-    run = taxi.run("nextlat", "smoke", 0).override(settings)
-    try:
-        train(run, RunDir.prepare(out, run), device="cpu", progress=progress,
-              sharded=sharded == "sharded", seconds_between_checkpoints=0)
-    except Enough:
-        pass
+    for out, last, how, settings in json.loads(sys.argv[1]):
+        def progress(p):
+            if p.step == last:
+                raise Enough
+        run = taxi.run("nextlat", "smoke", 0).override(settings)
+        try:
+            train(run, RunDir.prepare(out, run), device="cpu", progress=progress,
+                  sharded=how == "sharded", seconds_between_checkpoints=0)
+        except Enough:
+            pass
+    if "--count" in sys.argv:
+        blocks = build(taxi.run("gpt", "smoke", 0)).decoder.blocks
+        before = sum(p.numel() for p in blocks.parameters())
+        sharding.shard(blocks)
+        after = sum(sharding.here(p).numel() for p in blocks.parameters())
+        print(f"{before} {after}\\n", end="", flush=True)  # in one piece: two share a pipe
 """
+
+Job = tuple[Path, int, str, tuple[str, ...]]
 
 
 def call(command: list[str], *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -63,16 +72,17 @@ def call(command: list[str], *arguments: str, **variables: str) -> subprocess.Co
     )
 
 
-def by_one(part: Path, *arguments: str) -> None:
-    """The part in this process: another would need as long to import torch as to train."""
+def by_one(part: Path, *jobs: Job) -> None:
+    """In this process: another would need as long to import torch as to train."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(part), *arguments])
+        patch.setattr(sys, "argv", [str(part), json.dumps(jobs, default=str)])
         runpy.run_path(str(part))
 
 
-def by_two(part: Path, *arguments: str) -> None:
-    done = call(TORCHRUN, str(part), *arguments)
+def by_two(part: Path, *jobs: Job, options: Iterable[str] = ()) -> str:
+    done = call(TORCHRUN, str(part), json.dumps(jobs, default=str), *options)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
@@ -98,24 +108,48 @@ def with_parts(parts: int) -> tuple[str, ...]:
     return (*TINY, f"training.micro_batches={parts}", f"training.optimizer={optimizer}")
 
 
-@pytest.fixture(scope="module")
-def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("part") / "part.py"
-    path.write_text(PART)
-    return path
+class Trained(NamedTuple):
+    """Folders by who trained them, and what each of two processes said of its weights."""
+
+    alone: Path
+    together: Path
+    in_turn: Path
+    alone_in_four: Path
+    sharded_in_turn: Path
+    counted: str
 
 
 @pytest.fixture(scope="module")
-def alone(part: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """One process's run with two micro-batches."""
-    out = tmp_path_factory.mktemp("alone")
-    by_one(part, str(out), "0", "whole", *with_parts(2))
-    return made(out)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """In turn is through a checkpoint in each direction: two processes, one, two."""
+    out = tmp_path_factory.mktemp("trained")
+    part = out / "part.py"
+    part.write_text(PART)
+    folders = [out / name for name in Trained._fields[:-1]]
+    alone, together, in_turn, alone_in_four, sharded_in_turn = folders
+    halves = with_parts(2)
+    quarters = (*with_parts(4), "training.clip=0.5", "decoder.layers=2")
+
+    def saved() -> list[int]:
+        return [int(made(folder).saved()[-1].name) for folder in (in_turn, sharded_in_turn)]
+
+    begun = [(in_turn, 9, "whole", halves), (sharded_in_turn, 9, "sharded", quarters)]
+    counted = by_two(part, (together, 0, "whole", halves), *begun, options=["--count"])
+    assert saved() == [8, 8]
+    by_one(
+        part,
+        (alone, 0, "whole", halves),
+        (alone_in_four, 0, "whole", quarters),
+        (in_turn, 17, "whole", halves),
+        (sharded_in_turn, 17, "whole", quarters),
+    )
+    assert saved() == [16, 16]
+    by_two(part, (in_turn, 0, "whole", halves), (sharded_in_turn, 0, "sharded", quarters))
+    return Trained(*folders, counted)
 
 
-def test_two_processes_train_as_one(part: Path, alone: RunDir, tmp_path: Path) -> None:
-    by_two(part, str(tmp_path), "0", "whole", *with_parts(2))
-    together = made(tmp_path)
+def test_two_processes_train_as_one(trained: Trained) -> None:
+    alone, together = made(trained.alone), made(trained.together)
     assert len(losses(together)) == 9
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-4, atol=1e-6)
     assert together.model.read_bytes() == alone.model.read_bytes()  # a + b = b + a
@@ -128,24 +162,12 @@ def test_two_processes_train_as_one(part: Path, alone: RunDir, tmp_path: Path) -
     assert tokens[0] == tokens[1]
 
 
-def test_checkpoints_of_either_load_in_the_other(part: Path, alone: RunDir, tmp_path: Path) -> None:
-    """Two processes begin, one goes on, two finish."""
-    for begin, last in ((by_two, 9), (by_one, 17), (by_two, 0)):
-        begin(part, str(tmp_path), str(last), "whole", *with_parts(2))
-        assert last == 0 or int(made(tmp_path).saved()[-1].name) == last - 1
-    assert made(tmp_path).model.read_bytes() == alone.model.read_bytes()
+def test_checkpoints_of_either_load_in_the_other(trained: Trained) -> None:
+    assert made(trained.in_turn).model.read_bytes() == made(trained.alone).model.read_bytes()
 
 
-def test_two_processes_with_half_of_the_weights_each_train_as_one(
-    part: Path, tmp_path: Path
-) -> None:
-    """Through a checkpoint in each direction: sharded, whole, sharded."""
-    settings = (*with_parts(4), "training.clip=0.5", "decoder.layers=2")
-    plan = [(by_two, "9", "sharded"), (by_one, "17", "whole"), (by_two, "0", "sharded")]
-    for begin, last, how in plan:
-        begin(part, str(tmp_path / "sharded"), last, how, *settings)
-    by_one(part, str(tmp_path / "one"), "0", "whole", *settings)
-    one, sharded = made(tmp_path / "one"), made(tmp_path / "sharded")
+def test_two_processes_with_half_of_the_weights_each_train_as_one(trained: Trained) -> None:
+    one, sharded = made(trained.alone_in_four), made(trained.sharded_in_turn)
     np.testing.assert_allclose(losses(sharded), losses(one), rtol=1e-4, atol=1e-6)
     norms = [[row["gradient_norm"] for row in d.metric_rows()] for d in (sharded, one)]
     np.testing.assert_allclose(*norms, rtol=1e-3)
@@ -155,22 +177,8 @@ def test_two_processes_with_half_of_the_weights_each_train_as_one(
         np.testing.assert_allclose(value, weights[1][name], atol=2e-3, err_msg=name)
 
 
-def test_each_process_keeps_half_of_the_weights(tmp_path: Path) -> None:
-    script = tmp_path / "half.py"
-    script.write_text(
-        "from nextlat_bench import parallel, sharding\n"
-        "from nextlat_bench.presets import taxi\n"
-        "from nextlat_bench.train import build\n"
-        "with parallel.group('cpu'):\n"
-        "    blocks = build(taxi.run('gpt', 'smoke', 0)).decoder.blocks\n"
-        "    before = sum(p.numel() for p in blocks.parameters())\n"
-        "    sharding.shard(blocks)\n"
-        "    after = sum(sharding.here(p).numel() for p in blocks.parameters())\n"
-        "    print(f'{before} {after}\\n', end='', flush=True)\n"  # in one piece: two share a pipe
-    )
-    done = call(TORCHRUN, str(script))
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+def test_each_process_keeps_half_of_the_weights(trained: Trained) -> None:
+    lines = trained.counted.splitlines()
     assert len(lines) == 2
     for line in lines:
         before, after = map(int, line.split())

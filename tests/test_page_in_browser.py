@@ -224,6 +224,7 @@ def test_no_fault_in_accessibility(scheme: str, width: int, browser: Chromium) -
 CLASSES = "[...new Set([...document.querySelectorAll('*')].flatMap((each) => [...each.classList]))]"
 
 
+@pytest.mark.slow
 def test_nor_in_the_page_of_the_committed_records(browser: Chromium) -> None:
     """Its colours are those of the page above, since no class of it is new; a second look at each
     of its forty thousand elements takes minutes (below)."""

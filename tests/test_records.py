@@ -41,7 +41,7 @@ any_record = st.builds(
 )
 
 
-@given(st.lists(any_record, max_size=4))
+@given(st.lists(any_record, max_size=2))
 def test_records_round_trip(tmp_path_factory: pytest.TempPathFactory, made: list[Record]) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
     write(path, made)

@@ -123,6 +123,15 @@ class Layout:
         others = {r.objective for r in trained if any(c.shows(r) for c in self.columns)}
         return [*self.rows[:-1], *sorted(others), self.rows[-1]]
 
+    def chosen(self, records: Iterable[Record]) -> list[list[Record]]:
+        """For each column the records that it shows."""
+        metrics: dict[tuple[str, str], list[Record]] = {}
+        for record in records:
+            metrics.setdefault((record.probe, record.metric), []).append(record)
+        return [
+            [r for r in metrics.get((c.probe, c.metric), ()) if c.shows(r)] for c in self.columns
+        ]
+
     def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
         return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))
 

@@ -135,7 +135,7 @@ def _rows(
         for i, (variant, group) in enumerate(variants):
             label, seeds = label_of(objective, labels[i]), sorted({r.seed for r in group})
             who = (block, objective, variant, label)
-            chosen = [one_protocol(filter(c.shows, group)) for c in layout.columns]
+            chosen = [one_protocol(some) for some in layout.chosen(group)]
             protocols = tuple(json.dumps(r[0].probe_parameters) if r else "" for r in chosen)
             rows.append(Row(*who, "measured", len(seeds), layout.cells(chosen), protocols))
             for seed in seeds:
@@ -167,8 +167,8 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
         about.append(f"decoder: {', '.join(say(decoder, decoder))}")
     said: dict[str, list[str]] = {}  # text -> columns of which it is true
     protocols: dict[tuple[str, ...], list[int]] = {}  # probe and parameters -> trials
-    for column in layout.columns:
-        mine = [r for r in records if column.shows(r) and r.objective in shown]
+    for column, its in zip(layout.columns, layout.chosen(records), strict=True):
+        mine = [r for r in its if r.objective in shown]
         for protocol, group in grouped(mine, lambda r: r.protocol):
             trials = protocols.setdefault((column.probe, *say(protocol, protocol)), [])
             trials += [r.n for r in group if r.value is not None]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from real_runs import here, recipe
 
 from nextlat_bench import optimizers as optimizers_module
-from nextlat_bench import registry
+from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.optimizers import make_optimizers
@@ -372,3 +373,14 @@ def test_weights_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
         fitting(folder),
     ):
         restore_weights((3, files), wide)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_that_is_emulated_is_said_to_be(
+    native: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provenance, "native_bf16", lambda device: native)
+    settings = ("training.precision=bf16", "training.steps=2")
+    done = here(*recipe("a5", tmp_path, *settings, objective="gpt"), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert ("bf16 is emulated by this cpu" in done.stdout) == (not native)

@@ -59,16 +59,19 @@ def run(
     Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
     from nextlat_bench.job import Asked, How, finish
+    from nextlat_bench.provenance import native_bf16
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import check_processes, chosen_device
 
-    chosen_device(device)  # refused before anything is written
+    place = chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
     check_processes(chosen, sharded)
     check_split(chosen.task, split)
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"{chosen.id}  in {folder.path}", highlight=False, soft_wrap=True)
+    if chosen.training.precision == "bf16" and not native_bf16(place):
+        screen.print(f"bf16 is emulated by this {place}: training.precision=fp32 is much faster")
     with progress_bars(screen) as advance:
         records, reference = finish(
             folder,

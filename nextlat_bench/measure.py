@@ -87,7 +87,7 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
 
 def model_identity(kind: str, facts: Facts, task: Task, scale: str) -> Identity:
     """What the records of somebody's own model say of it: `facts`, of which "model" names it."""
-    canonical = json.dumps([facts, task.parameters()], sort_keys=True).encode()
+    canonical = json.dumps([facts, task.parameters() | source(task)], sort_keys=True).encode()
     name = re.sub(r"[^\w.-]+", "-", facts["model"])
     digest = hashlib.sha256(canonical).hexdigest()[:8]
     return known_identity(kind, task, scale) | {
@@ -131,15 +131,16 @@ def measure(
             """Each probe its own, so that adding one changes no other."""
             return np.random.default_rng([identity["seed"], zlib.crc32(name.encode())])
 
+        known = any((r.probe, r.probe_parameters) == wanted for r in records)
+        if progress and not known:
+            progress(probe.name, index, len(probes))
         kept = folder / f"{probe.name}.json"
-        if split == "test" and not kept.exists():
+        if split == "test" and not (known and kept.exists()):
             with suppress(NotApplicable):
                 if (exhibit := probe.exhibit(subject, seen, stream())) is not None:
                     atomic_write(kept, exhibited(exhibit, probe.name, identity["run"]))
-        if any((r.probe, r.probe_parameters) == wanted for r in records):
+        if known:
             continue
-        if progress:
-            progress(probe.name, index, len(probes))
         records = [r for r in records if not same_but_for_code(r, *wanted)]
         records += rows(probe.measure(subject, seen, stream()), probe, parameters, identity)
         write(path, records)

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["add_gradients", "begun", "check_parts", "group", "rank", "same", "size", "total"]
-__all__ += ["wait"]
+__all__ = ["add_gradients", "begun", "check_parts", "group", "own", "rank", "same", "size"]
+__all__ += ["total", "wait"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,16 @@ def check_parts(micro_batches: int) -> None:
             f"Training.micro_batches = {micro_batches}: expected a multiple of the {processes} "
             f"processes that train together; add --set training.micro_batches={processes}"
         )
+
+
+def own(parts: list[T]) -> list[T]:
+    """This process's micro-batches of a step; a ValueError where others would have more."""
+    if len(parts) % size():
+        raise ValueError(
+            f"the examples of a step fill {len(parts)} rows, which {size()} processes cannot share "
+            f"evenly: add --set training.micro_batches={size()}, or more training.examples"
+        )
+    return parts[rank() :: size()]
 
 
 def same(value: T) -> T:

@@ -166,8 +166,8 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     model = build(tried).to(device)
     optimizers = make_optimizers(run.training, model)
     precision = chosen_precision(run.training, device)
-    whole, half = (kept(tried, model, last, share, precision, device) for share in (1, 2))
     with Workers(parts, None, device, precision) as workers:
+        whole, half = (kept(tried, model, last, share, workers) for share in (1, 2))
         gradients, updates = [], []
         for step in range(last, last + TRIED_STEPS + 1):
             batches = micro_batches_of(tried, step, device)
@@ -184,13 +184,13 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     return Trial(seconds, whole + more, examples)
 
 
-def kept(run: Run, model: Model, step: int, share: int, precision: str, device: str) -> int:
+def kept(run: Run, model: Model, step: int, share: int, workers: Workers) -> int:
     """Bytes that autograd keeps in a step's forward passes with 1 / `share` of its examples."""
     training = replace(run.training, examples=run.training.examples // share or 1)
-    total, bf16 = 0, precision == "bf16"
-    for batch in micro_batches_of(replace(run, training=training), step * share, device):
-        with kept_by(model) as storages, torch.autocast(device, torch.bfloat16, enabled=bf16):
-            loss = run.objective.loss(model.decoder, model.extra, batch).total
+    total = 0
+    for batch in micro_batches_of(replace(run, training=training), step * share, workers.device):
+        with kept_by(model) as storages:
+            loss = workers.losses(run.objective, model, batch).total
         total += sum(storages.values())
         del loss
     return total

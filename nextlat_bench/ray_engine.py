@@ -81,11 +81,15 @@ def finish_there(
         unpack(out, parcel)
         pack(out, names, seen)
         last = time.monotonic()
-        for tick in Local(how, asked).finish(RunDir(out / names[0])):
-            due = time.monotonic() - last > SECONDS_BETWEEN_PARCELS
-            yield tick, pack(out, names, seen) if due else {}
-            if due:
-                last = time.monotonic()
+        try:
+            for tick in Local(how, asked).finish(RunDir(out / names[0])):
+                due = time.monotonic() - last > SECONDS_BETWEEN_PARCELS
+                yield tick, pack(out, names, seen) if due else {}
+                if due:
+                    last = time.monotonic()
+        except JobError as error:
+            yield None, pack(out, names, seen)  # its error.txt, and what was trained until then
+            raise JobError(str(error).replace(f"{scratch}/", "")) from None
         yield None, pack(out, names, seen)
 
 

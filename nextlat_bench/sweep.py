@@ -54,14 +54,14 @@ class Engine(Protocol):
 
 
 class Local:
-    """Each job a process of this machine, and each of a machine's GPUs a job's at a time.
+    """Each job a process of this machine, and each of its GPUs a job's at a time.
 
-    `gpus`: their numbers, as many times as jobs shall share each; none on a CPU.
+    `gpus`: their numbers, none on a CPU; where there are more `jobs` at a time, they share them.
     """
 
-    def __init__(self, how: How, asked: Asked, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, how: How, asked: Asked, gpus: Sequence[str] = (), jobs: int = 1) -> None:
         self.how, self.asked, self.stopping = how, asked, False
-        self.free_gpus = list(gpus)
+        self.free_gpus = (list(gpus) * jobs)[:jobs]  # a place for each job
         self.processes: set[subprocess.Popen[str]] = set()
 
     def finish(self, folder: RunDir) -> Iterator[Tick]:
@@ -70,33 +70,35 @@ class Local:
         gpu = self.free_gpus.pop(0) if self.free_gpus else None
         if gpu is not None:
             own["CUDA_VISIBLE_DEVICES"] = gpu
-        with (
-            tempfile.TemporaryFile("w+") as errors,
-            subprocess.Popen(
-                [*command, json.dumps(asdict(self.how)), json.dumps(asdict(self.asked))],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=os.environ | own,
-            ) as process,
-        ):
-            self.processes.add(process)
-            try:
-                if self.stopping:
-                    raise JobError("stopped")
-                assert process.stdout is not None
-                for line in process.stdout:
-                    yield Tick(**json.loads(line))
-                code = process.wait()
-            finally:
-                process.kill()  # does nothing to one that has ended
-                self.processes.discard(process)
-                if gpu is not None:
-                    self.free_gpus.append(gpu)
-            if code == BUSY:
-                raise InUseError(f"{folder.path} is in use by another process")
-            if code:
-                raise JobError(last_words(code, errors, folder))
+        try:
+            with (
+                tempfile.TemporaryFile("w+") as errors,
+                subprocess.Popen(
+                    [*command, json.dumps(asdict(self.how)), json.dumps(asdict(self.asked))],
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=os.environ | own,
+                ) as process,
+            ):
+                self.processes.add(process)
+                try:
+                    if self.stopping:
+                        raise JobError("stopped")
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        yield Tick(**json.loads(line))
+                    code = process.wait()
+                finally:
+                    process.kill()  # does nothing to one that has ended
+                    self.processes.discard(process)
+                if code == BUSY:
+                    raise InUseError(f"{folder.path} is in use by another process")
+                if code:
+                    raise JobError(last_words(code, errors, folder))
+        finally:
+            if gpu is not None:
+                self.free_gpus.append(gpu)
         (folder.path / "error.txt").unlink(missing_ok=True)
 
     def stop(self) -> None:

@@ -129,15 +129,16 @@ def train(
     elif leads:
         run_dir.rewind_metrics(first)
 
-    log = Log(run_dir.metrics if leads else None, device)
-    clock, last_saved, tokens_seen = time.monotonic(), time.monotonic(), 0
+    log, tokens_seen = Log(run_dir.metrics if leads else None, device), 0
+    clock = last_saved = time.monotonic()
     parts = run.training.micro_batches
     with Workers(parts, threads, device, begun["precision"], sharded) as workers:
         coming = workers.submit(micro_batches_of, run, first, device)
         for step in range(first, run.training.steps):
             micro_batches = coming.result()
             losses = workers.gradients(run.objective, model, micro_batches)
-            coming = workers.submit(micro_batches_of, run, step + 1, device)
+            if step + 1 < run.training.steps:
+                coming = workers.submit(micro_batches_of, run, step + 1, device)
             norm = clip(model, run.training.clip)
             workers.update(optimizers, run.training.rate(step))
 
@@ -146,7 +147,7 @@ def train(
             loss = mean([part.total for part in losses], device)
             if not math.isfinite(loss):
                 raise diverged(run_dir, step, loss)
-            speed = tokens_seen / (time.monotonic() - clock)
+            speed = tokens_seen * parallel.size() / (time.monotonic() - clock)
             if done % LOG_EVERY == 0 or done == run.training.steps:
                 log.write(done, loss, losses, norm, run.training.rate(step), speed)
             if progress:
@@ -182,7 +183,7 @@ def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:
     """This process's share of a step's micro-batches."""
     training = run.training
     shape = training.examples, training.row_length, training.micro_batches
-    return step_batches(run.task, step, *shape, device)[parallel.rank() :: parallel.size()]
+    return parallel.own(step_batches(run.task, step, *shape, device))
 
 
 class Workers:
@@ -306,10 +307,7 @@ class Log:
         rate: float,
         tokens_per_second: float,
     ) -> None:
-        parts = {
-            name: mean([part.parts[name] for part in losses], self.device)
-            for name in losses[0].parts
-        }
+        parts = {n: mean([x.parts[n] for x in losses], self.device) for n in losses[0].parts}
         if self.path is None:
             return
         flat = losses[0].hidden.float().flatten(0, 1)

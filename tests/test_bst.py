@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,37 +73,6 @@ def joint(beliefs: Beliefs, f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return z[:D], z[D:]
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
-def test_loss_and_gradients(decoder: Decoder, beliefs: Beliefs, packed: bool) -> None:
-    """Each prefix and suffix is encoded alone, so neither may depend on what lies beyond it."""
-    batch = made_batch(packed)
-    losses = BST().loss(decoder, beliefs, batch)
-    following, previous = [], []
-    for row, columns in documents(batch):
-        x, target, n = batch.tokens[row, columns], batch.targets[row, columns], len(columns)
-        for t in range(n):
-            for j in range(t + 1, n):
-                if target[t] < 0 or (j == t + 1 and j != n - 1):
-                    continue
-                f = decoder(x[None, : t + 1])[0, -1]
-                p, q = joint(beliefs, f, suffix_state(decoder, beliefs, x[j:]))
-                following.append(cross_entropy(decoder.head(p), int(x[t + 1])))
-                if j >= 2 and target[j - 2] >= 0:  # x[j-1] is an answer
-                    previous.append(cross_entropy(decoder.head(q), int(x[j - 1])))
-    assert (len(following), len(previous)) == (25, 24)
-    torch.testing.assert_close(losses.parts["next_token"], mean(following))
-    torch.testing.assert_close(losses.parts["previous_token"], mean(previous))
-    expected = (mean(following) + mean(previous)) / 2
-    torch.testing.assert_close(losses.total, expected)
-
-    parameters = dict([*decoder.named_parameters(), *beliefs.named_parameters(prefix="extra")])
-    ours = torch.autograd.grad(losses.total, list(parameters.values()))
-    slow = torch.autograd.grad(expected, list(parameters.values()))
-    for name, a, b in zip(parameters, ours, slow, strict=True):
-        assert b.any(), name
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
-
-
 def closing_batch(lengths: list[int], prompts: list[int], packed: bool) -> TensorBatch:
     """Documents of random tokens and END, all but the first `prompts` of each scored."""
     n, T = len(lengths), max(lengths)
@@ -114,6 +84,62 @@ def closing_batch(lengths: list[int], prompts: list[int], packed: bool) -> Tenso
     scored = (column >= np.array(prompts)[:, None] - 1) & (column < length - 1)
     batch = Batch.of_sequences(tokens, np.where(scored, targets, -1), PAD)
     return to_tensors(pack(batch, 2 * T) if packed else batch, packed)
+
+
+def cut_batch(packed: bool) -> TensorBatch:
+    """Documents that go on after their last token, which is scored."""
+    tokens = np.random.default_rng(6).integers(PAD, size=(3, 6))
+    targets = np.random.default_rng(7).integers(PAD, size=(3, 6))
+    targets[:, :-1] = tokens[:, 1:]
+    batch = Batch.of_sequences(tokens, targets, PAD)
+    return to_tensors(pack(batch, 12) if packed else batch, packed)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
+@pytest.mark.parametrize(
+    ("made", "counts"),
+    [
+        (made_batch, (20, 20)),
+        (lambda packed: closing_batch([7, 5, 6, 3, 2], [2, 1, 3, 2, 1], packed), (24, 22)),
+        (cut_batch, (30, 30)),
+    ],
+    ids=["unscored at their ends", "closing", "cut"],
+)
+def test_loss_and_gradients(
+    decoder: Decoder,
+    beliefs: Beliefs,
+    made: Callable[[bool], TensorBatch],
+    counts: tuple[int, int],
+    packed: bool,
+) -> None:
+    """Each prefix and suffix is encoded alone, so neither may depend on what lies beyond it."""
+    batch = made(packed)
+    losses = BST().loss(decoder, beliefs, batch)
+    following, previous = [], []
+    for row, columns in documents(batch):
+        x, target, n = batch.tokens[row, columns], batch.targets[row, columns], len(columns)
+        for t in range(n):
+            for j in range(t + 1, n):
+                closing = j == n - 1 and x[j] == END
+                if target[t] < 0 or (j == t + 1 and not closing):
+                    continue
+                f = decoder(x[None, : t + 1])[0, -1]
+                p, q = joint(beliefs, f, suffix_state(decoder, beliefs, x[j:]))
+                following.append(cross_entropy(decoder.head(p), int(x[t + 1])))
+                if j >= 2 and target[j - 2] >= 0:  # x[j-1] is an answer
+                    previous.append(cross_entropy(decoder.head(q), int(x[j - 1])))
+    assert (len(following), len(previous)) == counts
+    torch.testing.assert_close(losses.parts["next_token"], mean(following))
+    torch.testing.assert_close(losses.parts["previous_token"], mean(previous))
+    expected = (mean(following) + mean(previous)) / 2
+    torch.testing.assert_close(losses.total, expected)
+
+    parameters = dict([*decoder.named_parameters(), *beliefs.named_parameters(prefix="extra")])
+    ours = torch.autograd.grad(losses.total, list(parameters.values()))
+    slow = torch.autograd.grad(expected, list(parameters.values()))
+    for name, a, b in zip(parameters, ours, slow, strict=True):
+        assert b.any(), name
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def listed(batch: TensorBatch, most: int | None = None) -> list[tuple[int, int]]:
@@ -164,11 +190,15 @@ def test_drawn_pairs_are_as_likely_as_each_other() -> None:
 
 
 def test_the_loss_over_drawn_pairs(decoder: Decoder, beliefs: Beliefs) -> None:
-    """The same ones for the same batch; over many batches' streams, the loss over all pairs."""
+    """The same ones for the same batch; over many batches' streams, the loss over all pairs, to
+    which 12 add for each of the 13 prefixes its pair with END alone."""
     batch = closing_batch([9, 6, 4], [2, 1, 3], False)
     few = BST(most_pairs=12)
     with torch.no_grad():
         whole = BST().loss(decoder, beliefs, batch).parts
+        logits = few.logits(decoder, beliefs, decoder(*batch.inputs), batch.tokens)
+        alone = slow_next_token(logits, batch)
+        whole["next_token"] = (12 * whole["next_token"] + 13 * alone) / 25
         assert few.loss(decoder, beliefs, batch).total == few.loss(decoder, beliefs, batch).total
         parts = [few_pairs(decoder, beliefs, batch, seed) for seed in range(800)]
     for name, value in whole.items():

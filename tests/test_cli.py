@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -284,7 +285,8 @@ def test_a_report_names_its_sources(runs: Path) -> None:
     assert "no records of the validation split" in choices.stdout
     assert "from runs" in choices.stdout
     assert "from the committed grid" in here("report", "choices", "--committed", cwd=runs).stdout
-    assert "the committed matrix" in here("report", "validity", *own, cwd=runs).stdout
+    validity = here("report", "validity", *own, cwd=runs).stdout
+    assert "known models are the committed ones" in validity
 
 
 def test_list() -> None:
@@ -322,12 +324,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_help_teaches_and_is_quick() -> None:
-    before = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = call("--help")
-    seconds = time.monotonic() - before
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0
     assert "nextlat-bench run taxi --objective nextlat" in done.stdout
-    # 0.3 s on an idle machine; the bound leaves room for a busy one
+    # of a processor, which other work does not take: 0.3 s, and more where nothing is compiled yet
     assert seconds < 1.5
 
 

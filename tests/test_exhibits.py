@@ -2,13 +2,17 @@
 
 import json
 import runpy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from figure_records import small_map, taxi_records
 
 from nextlat_bench.files import parse_json
+from nextlat_bench.measure import known_identity, measure
+from nextlat_bench.probes.rank import Rank
 from nextlat_bench.report.exhibits import (
     MAP_FILE,
     Curve,
@@ -20,6 +24,8 @@ from nextlat_bench.report.exhibits import (
     to_json,
 )
 from nextlat_bench.report.records import committed
+from nextlat_bench.subject import Oracle
+from nextlat_bench.tasks.taxi import Taxi
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +74,36 @@ def test_those_of_run_folders(tmp_path: Path) -> None:
     assert collect_exhibits(tmp_path / "nowhere") == committed_exhibits()
 
 
+@dataclass(frozen=True)
+class Sketching(Rank):
+    """A probe whose exhibit says which of its versions made it."""
+
+    name: ClassVar[str] = "sketching"
+    made: ClassVar[list[int]] = []
+    version: int = 1
+
+    def exhibit(self, subject: Any, task: Any, rng: Any) -> dict[str, Any]:
+        self.made.append(self.version)
+        return {"version": self.version}
+
+
+def test_an_exhibit_is_of_the_probe_that_the_records_are_of(tmp_path: Path) -> None:
+    task, told = Taxi(), []
+    for version in (1, 2, 2):
+        measure(
+            Oracle(task),
+            task,
+            [Sketching(version=version)],
+            known_identity("oracle", task, "smoke"),
+            tmp_path,
+            lambda probe, done, total: told.append((probe, len(Sketching.made))),
+        )
+    assert json.loads((tmp_path / "sketching.json").read_text())["version"] == 2
+    assert Sketching.made == [1, 2]
+    # who is at work is told before the exhibit is made
+    assert told == [("sketching", 0), ("done", 1), ("sketching", 1), ("done", 2), ("done", 2)]
+
+
 def test_points_are_rows_of_the_run_they_are_of() -> None:
     (first, *_) = [r for r in taxi_records() if r.objective == "nextlat"]
     exhibits = Exhibits({first.run: Curve(run=first.run, steps=[5, 9], next_token=[2.0, 1.0])})
@@ -81,7 +117,6 @@ def test_points_are_rows_of_the_run_they_are_of() -> None:
 def test_what_is_written_is_read_back() -> None:
     curve = Curve(run="r", steps=[1], next_token=[0.5])
     assert Curve(**parse_json(to_json(curve))) == curve
-    assert to_json(small_map("m")) == to_json(small_map("m"))
     assert to_json(small_map("m")).count(b"\n") == 1
 
 

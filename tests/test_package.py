@@ -150,7 +150,7 @@ def loaded_by(code: str) -> set[str]:
         "for n in registry.names('probes')]",
         "from nextlat_bench.subject import Oracle",
         "from nextlat_bench.probes.rank import effective_rank",
-        "from nextlat_bench.generate import generate",
+        "import nextlat_bench.generate, nextlat_bench.taggers",
         "from nextlat_bench.tasks.taxi import Taxi; Taxi().sample('train', 0, 10)",
     ],
 )

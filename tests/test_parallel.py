@@ -160,6 +160,8 @@ def test_two_processes_train_as_one(trained: Trained) -> None:
         for folder in (together, alone)
     ]
     assert tokens[0] == tokens[1]
+    seconds = json.loads(together.trained.read_text())["seconds_since_start_or_resume"]
+    assert together.metric_rows()[-1]["tokens_per_second"] > 0.7 * tokens[0] / seconds  # of both
 
 
 def test_checkpoints_of_either_load_in_the_other(trained: Trained) -> None:
@@ -211,6 +213,15 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     (path / "DONE").unlink()
     with RunDir(path).lock():
         assert "in use by another process" in refusal(call(command, *settings))
+
+
+def test_micro_batches_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short examples may fill fewer rows than there are micro-batches."""
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    assert parallel.own([0, 1, 2, 3]) == [1, 3]
+    with pytest.raises(ValueError, match="fill 3 rows, which 2 processes cannot share evenly"):
+        parallel.own([0, 1, 2])
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_part_of_the_examples_stands_for_all() -> None:
     assert part is not None
     assert (whole.examples, part.examples) == (64, 16)
     assert part.activation_bytes == pytest.approx(whole.activation_bytes, rel=0.02)
-    assert part.seconds_per_step == pytest.approx(whole.seconds_per_step, rel=3)
+    assert 1 / 4 < part.seconds_per_step / whole.seconds_per_step < 4
 
 
 def test_activations_are_what_autograd_keeps() -> None:

@@ -123,3 +123,15 @@ def test_a_run_that_was_stopped_does_not_go_on_with_other_code(
     assert "begun with other code of the task own" in capsys.readouterr().err
     with pytest.raises(RunDirError, match="begun with other code"):
         RunDir.prepare(own / "runs", run)
+
+
+def test_another_task_is_another_folder_of_a_model_of_ones_own(own: Path) -> None:
+    model = "import numpy as np\nflat = lambda tokens: np.zeros((*tokens.shape, 60))\n"
+    (own / "own_model.py").write_text(model)
+    asked = ["probe", "--task", "own_task:Own", "--scale", "smoke", "--model", "own_model:flat"]
+    asked += ["teacher_forced", "--out", str(own / "runs")]
+    for text in (OWN.format(""), OWN.format("# another")):
+        (own / "own_task.py").write_text(text)
+        sys.modules.pop("own_task", None)
+        assert call(asked) == 0
+    assert len(list((own / "runs").glob("own-own_model-flat-*/records.jsonl"))) == 2

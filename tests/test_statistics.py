@@ -13,7 +13,9 @@ from nextlat_bench.report.statistics import (
     Estimate,
     difference,
     mean_interval,
+    middle_of_seeds,
     over_seeds,
+    share_of_seeds,
     wilson_interval,
 )
 
@@ -117,6 +119,8 @@ def test_seeds_are_a_level_of_their_own() -> None:
     found = over_seeds([seed(0.0, 9, 2), seed(1.0, 1)], most=1.0)
     assert (found.value, found.num_seeds, found.n, found.n_skipped) == (0.5, 2, 10, 2)
     assert (found.low, found.high) == (0.0, 1.0)  # two seeds: +- 6.4
+    three = [seed(0.0, 9, 2), seed(1.0, 1, 3), seed(None, 0, 9)]
+    assert share_of_seeds(three, 0.5).n_skipped == middle_of_seeds(three).n_skipped == 5
 
 
 def test_seeds_without_an_interval_do_not_narrow_that_of_the_others() -> None:

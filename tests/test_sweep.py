@@ -1,5 +1,6 @@
 """Sweeps: every cell once, whatever is killed, whoever else is at it, wherever it runs."""
 
+import json
 import os
 import random
 import shutil
@@ -16,13 +17,14 @@ import pytest
 import real_runs
 from real_runs import ended, here
 
+from nextlat_bench import ray_engine
 from nextlat_bench.cli.measuring import grid
 from nextlat_bench.console import console
 from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.presets import a5
 from nextlat_bench.report.records import collect_tried
 from nextlat_bench.run_dir import InUseError, RunDir
-from nextlat_bench.sweep import Local, Sweep
+from nextlat_bench.sweep import JobError, Local, Sweep
 
 SWEEP = ["sweep", "a5", "--scale", "smoke", "--objective", "gpt,nextlat"]
 SMALL = ["--seeds", "1", "--set", "training.steps=20"]
@@ -207,26 +209,63 @@ def test_no_job_outlives_its_sweep(sent: signal.Signals, tmp_path: Path) -> None
             time.sleep(0.1)
 
 
-def test_each_gpu_is_one_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_share_the_gpus_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is none, what can be seen is which one a job is told to use."""
     told: list[str] = []
     real = subprocess.Popen
+    tick = json.dumps({"what": "training", "done": 0, "total": 1, "note": ""})
 
-    def popen(*given: Any, **options: Any) -> Any:
+    def popen(command: list[str], **options: Any) -> Any:
+        """What is begun says that it began, and sleeps."""
         told.append(options["env"]["CUDA_VISIBLE_DEVICES"])
-        return real(*given, **options)
+        return real(["sh", "-c", f"echo '{tick}'; exec sleep 100"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    engine = Local(How("cpu", threads=1), Asked(), ["2", "5"])
-    folders = [RunDir.prepare(tmp_path, a5.run("gpt", "smoke", seed)) for seed in range(3)]
-    first, second, third = map(engine.finish, folders)
-    next(first)
-    next(second)
-    first.close()  # its GPU is free again
-    next(third)
-    second.close()
-    third.close()
-    assert told == ["2", "5", "2"]
+    folder = RunDir.prepare(tmp_path, a5.run("gpt", "smoke", 0))
+
+    def order(jobs: int) -> list[str]:
+        """GPUs of the first jobs, and of those that follow one of the first by turns."""
+        told.clear()
+        engine = Local(How("cpu", threads=1), Asked(), ["2", "5"], jobs)
+        running = [engine.finish(folder) for _ in range(jobs)]
+        for job in running:
+            next(job)
+        for _ in range(2):  # the second goes on, another takes the place of the first
+            running[0].close()
+            running[0] = engine.finish(folder)
+            next(running[0])
+        for job in running:
+            job.close()
+        return list(told)
+
+    assert order(1) == ["2", "2", "2"]
+    assert order(2) == ["2", "5", "2", "2"]
+    assert order(3) == ["2", "5", "2", "2", "2"]
+
+
+def test_a_job_that_fails_on_a_node_brings_its_error_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says where it is in the folder of runs, not in the node's own, which is gone."""
+
+    class Failing(Local):
+        def finish(self, folder: RunDir) -> Iterator[Tick]:
+            path = folder.path / "error.txt"
+            path.write_text("a\nb\n")
+            yield Tick("training", 0, 1, "")
+            raise JobError(f"b (all of it in {path})")
+
+    monkeypatch.setattr(ray_engine, "Local", Failing)
+    folder = RunDir.prepare(tmp_path, a5.run("gpt", "smoke", 0))
+    names = [folder.path.name]
+    parcel = ray_engine.pack(tmp_path, names, {})
+    job = ray_engine.finish_there(names, parcel, How(), Asked())
+    for _ in range(2):  # its tick, and what it left
+        ray_engine.unpack(tmp_path, next(job)[1])
+    with pytest.raises(JobError) as failed:
+        next(job)
+    assert str(failed.value) == f"b (all of it in {folder.path.name}/error.txt)"
+    assert (folder.path / "error.txt").read_text() == "a\nb\n"
 
 
 def test_ctrl_c_while_jobs_are_handed_out_stops_those_that_run(

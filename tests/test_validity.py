@@ -200,6 +200,12 @@ def test_records_of_ones_own_come_first_and_an_oracle_alone_is_no_matrix() -> No
     assert len(validity_sheet(alone, committed_known()).grids) == 4
     assert validity_sheet(alone).grids == ()
     assert validity_sheet(alone).notes[0].startswith("Nothing is measured yet")
+    lone = [
+        r
+        for r in committed_known()
+        if (r.task, r.objective, r.probe) == ("taxi", "wrong_map", "trajectories")
+    ]
+    assert validity_sheet(lone).notes[0].startswith("Nothing here can be judged: probe the oracle")
 
 
 # ---- published readings

@@ -160,7 +160,7 @@ def sweep(
     else:
         gpus = visible_gpus() if device == "cuda" else []
         jobs = jobs or len(gpus) or cores()
-        work = Sweep(runs, out, Local(how, asked, gpus * jobs), jobs)
+        work = Sweep(runs, out, Local(how, asked, gpus, jobs), jobs)
     screen = console()
     finished = work.run(screen)
     screen.print(work.summary(), highlight=False)

@@ -191,7 +191,7 @@ def report(
 def source_of(name: str, source: str, own: list[Path], of_its_own: bool) -> str:
     """Where the numbers of a table come from, in words."""
     if name == "validity":
-        return f"the committed matrix of known models, and {source}"
+        return f"{source}; known models are the committed ones where it has none but the oracle"
     if name == "choices":
         mine = ", ".join(map(str, own))
         return mine if of_its_own else "the committed grid of nextlat-bench"

@@ -7,13 +7,15 @@ that of a second, backward encoder after x[T..j], read from right to left. For t
     L = (CE_p + CE_q) / 2                                      both by the shared output head
 
 The pairs are all with j >= t + 2, so that neither answer stands in the pair itself, and, for
-closing to be learnt, (T-1, T). To be comparable with the other objectives, only scored tokens are
-ever predicted: CE_p is the mean over pairs whose x[t+1] is scored, CE_q over those of them whose
-x[j-1] is scored too. So each prefix holds at least the prompt, and pairs grow with the square of
-the completion alone. With `most_pairs`, for long texts, both means are over that many, drawn evenly
-and with replacement.
+closing to be learnt, (T-1, T) where x[T] is the end token. To be comparable with the other
+objectives, only scored tokens are ever predicted: CE_p is the mean over pairs whose x[t+1] is
+scored, CE_q over those of them whose x[j-1] is scored too. So each prefix holds at least the
+prompt, and pairs grow with the square of the completion alone.
 
-Inference pairs the prefix with the backward encoding of an end token alone, and reads p.
+Inference pairs the prefix with the backward encoding of an end token alone, and reads p. Where a
+document ends so, this is its pair (t, T). With `most_pairs`, for long texts, that many pairs are
+drawn, evenly and with replacement, and for CE_p each prefix has that of an end token alone besides:
+texts are cut, so that few end in one, and of all pairs these would be one in thousands.
 """
 
 from dataclasses import dataclass
@@ -57,6 +59,11 @@ class Beliefs(nn.Module):
             embedded = block(embedded, attended)
         return cast(Tensor, self.norm(embedded))
 
+    def closing(self, decoder: Decoder) -> Tensor:
+        """(1, D): the backward state of an end token alone."""
+        end = torch.full((1, 1), self.end, device=decoder.embedding.weight.device)
+        return self.encode(decoder.embedding(end), decoder.attended(1, 0, None, None))[0]
+
     def forward(self, f: Tensor, b: Tensor, t: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """States (N, D) and (M, D), and which (P,) of them are paired with which (P,) -> what the
         head reads for the next and for the previous token, each (P, D)."""
@@ -74,7 +81,8 @@ class Beliefs(nn.Module):
 class BST(Objective):
     """Belief state transformer. The backward encoder is as deep as the decoder.
 
-    most_pairs: the pairs that a micro-batch is paired to at most; None: all there are.
+    most_pairs: the pairs that a micro-batch is paired to at most, beside those with an end token
+        alone; None: all there are.
     """
 
     name: ClassVar[str] = "bst"
@@ -111,23 +119,29 @@ class BST(Objective):
         backward = beliefs.encode(decoder.embedding(tokens), attended)
         f, b = hidden.flatten(0, 1), backward.flatten(0, 1).index_select(0, mirror)
 
-        t, j = pairs(batch.scored, last, self.most_pairs, stream_of(batch))
+        far = last[batch.scored] - batch.scored
+        closes = batch.tokens.flatten()[last[batch.scored]] == beliefs.end
+        prefixes = batch.scored[(far >= 2) | (far == 1) & closes]
+        t, j = pairs(prefixes, last, self.most_pairs, stream_of(batch))
+        drawn = len(t)
+        if self.most_pairs is not None:
+            alone = torch.full_like(batch.scored, len(b))
+            b = torch.cat([b, beliefs.closing(decoder)])
+            t, j = torch.cat([t, batch.scored]), torch.cat([j, alone])
         p, q = beliefs(f, b, t, j)
         row = torch.arange(len(t), device=t.device)
         next_token = ahead_loss(decoder, p, row, t, batch)
         # x[j-1] is the target of position j - 2. Where that lies in the document before, it is its
         # last, which has no target.
-        previous_token = ahead_loss(decoder, q, row, j - 2, batch)
+        previous_token = ahead_loss(decoder, q, row[:drawn], j[:drawn] - 2, batch)
         parts = {"next_token": next_token.detach(), "previous_token": previous_token.detach()}
         return Losses((next_token + previous_token) / 2, parts, hidden.detach())
 
     def logits(self, decoder: Decoder, extra: nn.Module, hidden: Tensor, tokens: Tensor) -> Tensor:
         beliefs = cast(Beliefs, extra)
-        end = torch.full((1, 1), beliefs.end, device=hidden.device)
-        b = beliefs.encode(decoder.embedding(end), decoder.attended(1, 0, None, None))
         f = hidden.reshape(-1, hidden.shape[-1])
         each = torch.arange(len(f), device=f.device)
-        p, _ = beliefs(f, b[0], each, torch.zeros_like(each))
+        p, _ = beliefs(f, beliefs.closing(decoder), each, torch.zeros_like(each))
         return cast(Tensor, decoder.head(p)).view(*hidden.shape[:-1], -1)
 
 

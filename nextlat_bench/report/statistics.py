@@ -131,20 +131,21 @@ def _quantile(freedom: float) -> float:
 def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:
     """The share of seeds whose value is at least this, with its Wilson interval: seeds are its
     trials. Those without a value are left out."""
-    values = [seed.value for seed in seeds if seed.value is not None]
-    if not values:
+    measured = [(seed.value, seed.n_skipped) for seed in seeds if seed.value is not None]
+    if not measured:
         return Estimate()
-    k, n = sum(value >= at_least for value in values), len(values)
-    return Estimate(k / n, *wilson_interval(k, n), num_seeds=n, n=n)
+    k, n = sum(value >= at_least for value, _ in measured), len(measured)
+    n_skipped = sum(skipped for _, skipped in measured)
+    return Estimate(k / n, *wilson_interval(k, n), num_seeds=n, n=n, n_skipped=n_skipped)
 
 
 def middle_of_seeds(seeds: Sequence[Measured]) -> Estimate:
     """The median of the seeds that have a value, between the least and the largest of them: no
     interval, which of a few seeds that lie far apart would hold what none of them is. That of a
     lone seed is its own."""
-    measured = [(seed.value, seed.n) for seed in seeds if seed.value is not None]
+    measured = [(seed.value, seed) for seed in seeds if seed.value is not None]
     if len(measured) < 2:
         return over_seeds(seeds)
     values = [value for value, _ in measured]
-    n = sum(n for _, n in measured)
-    return Estimate(float(np.median(values)), min(values), max(values), len(values), n)
+    n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
+    return Estimate(float(np.median(values)), min(values), max(values), len(values), n, n_skipped)

@@ -101,6 +101,8 @@ def validity_sheet(records: Iterable[Record], known: Iterable[Record] = ()) -> S
     passed = sum(line[-1] == "yes" for line in lines)
     failed = sum(line[-1] == "no" for line in lines)
     share = f"{passed} of {passed + failed} readings are what must come out."
+    if not passed + failed:
+        share = "Nothing here can be judged: probe the oracle on the same task, too."
     notes.insert(0, share if lines else "Nothing is measured yet of models whose answer is known.")
     published, more = _published(rows)
     header = ["setting", "reading", "subject", "value", "low", "high", "n", "known", "as_known"]

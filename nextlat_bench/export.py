@@ -9,9 +9,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from nextlat_bench.files import atomic_write
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, to_bytes
+from nextlat_bench.run_dir import RunDir, RunDirError, read_json, to_bytes
 
 __all__ = ["CONFIG", "export", "exported_digest", "is_exported", "read_exported"]
 

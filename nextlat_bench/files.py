@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
+__all__ += ["whole_rows"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -60,6 +61,18 @@ def check_kinds(value: Any, where: str, **kinds: type) -> dict[str, Any]:
         if not isinstance(value.get(name), kind):
             raise ValueError(f"{where}: {name} is missing, or no {kind.__name__}")
     return value
+
+
+def whole_rows(data: bytes, **kinds: type) -> list[dict[str, Any]]:
+    """The objects of JSON Lines with entries of these kinds, up to the first line that is none: a
+    kill may have cut the last."""
+    rows = []
+    for line in data.splitlines():
+        try:
+            rows.append(check_kinds(parse_json(line), "row", **kinds))
+        except ValueError:
+            break
+    return rows
 
 
 def digest_of(files: list[Path]) -> str:

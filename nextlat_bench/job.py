@@ -7,12 +7,14 @@ progress on standard output, a JSON object a line: this is how a sweep works, he
 import json
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from nextlat_bench.console import clock, told
+from nextlat_bench.files import atomic_write
 from nextlat_bench.measure import (
     chosen_probes,
     known_identity,
@@ -22,7 +24,7 @@ from nextlat_bench.measure import (
 )
 from nextlat_bench.report.records import Record
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
+from nextlat_bench.run_dir import InUseError, RunDir, sources
 from nextlat_bench.subject import Subject, known_subject
 
 __all__ = [
@@ -101,7 +103,7 @@ def finish(
         with folder.lock():
             train_run(folder, run, how, listen)
             reference = measure_reference(run, folder.path.parent, asked, listen)
-            records = measure_run(folder, run, asked.probes, how.device, asked.split, listen)
+            records = measure_run(folder, run, asked, how.device, listen)
             if asked.is_all and not folder.is_done:
                 atomic_write(folder.done, b"")
     return records, reference
@@ -125,18 +127,13 @@ def measure_reference(run: Run, out: Path, asked: Asked, listen: Listen) -> list
     if not run.task.parallel and run.task.world() is None:
         return []
     try:
-        return measure_known("oracle", run, out, asked.split, listen, asked.probes)
+        return measure_known("oracle", run, out, asked, listen)
     except InUseError:
         return []
 
 
 def measure_run(
-    folder: RunDir,
-    run: Run,
-    probes: list[str] | None,
-    device: str | None,
-    split: str,
-    listen: Listen = silence,
+    folder: RunDir, run: Run, asked: Asked, device: str | None, listen: Listen = silence
 ) -> list[Record]:
     """The records of a trained run; those that are missing are measured."""
     from nextlat_bench.trained import load_trained
@@ -144,21 +141,16 @@ def measure_run(
     return measure(
         load_trained(folder.path, device),
         run.task,
-        chosen_probes(run.task.name, run.scale, probes),
+        chosen_probes(run.task.name, run.scale, asked.probes),
         run_identity(run),
         folder.path,
         lambda probe, done, total: listen(Tick("probing", done, total, probe)),
-        split,
+        asked.split,
     )
 
 
 def measure_known(
-    name: str,
-    run: Run,
-    out: Path,
-    split: str,
-    listen: Listen = silence,
-    probes: list[str] | None = None,
+    name: str, run: Run, out: Path, asked: Asked, listen: Listen = silence
 ) -> list[Record]:
     """The records of a subject whose answer is known, on the task of `run`.
 
@@ -166,17 +158,11 @@ def measure_known(
     """
     subject, identity = known_subject(name, run.task), known_identity(name, run.task, run.scale)
     what = f"probing the {name.replace('_', ' ')}"
-    return measure_apart(what, subject, identity, run, probes, out, split, listen)
+    return measure_apart(what, subject, identity, run, out, asked, listen)
 
 
 def measure_model(
-    where: str,
-    run: Run,
-    probes: list[str] | None,
-    out: Path,
-    device: str | None,
-    split: str,
-    listen: Listen = silence,
+    where: str, run: Run, out: Path, asked: Asked, device: str | None, listen: Listen = silence
 ) -> list[Record]:
     """The records of somebody's own model on the task of `run`: a Hugging Face folder or a dotted
     name. An exported model brings its own run, on whose task it is measured."""
@@ -188,14 +174,16 @@ def measure_model(
         model = load_model(where, run.task, device)
         identity = model_identity(model.kind, model.facts, run.task, run.scale)
         what = f"probing {model.name}"
-        return measure_apart(what, model, identity, run, probes, out, split, listen)
+        return measure_apart(what, model, identity, run, out, asked, listen)
     trained = load_trained(Path(where), device)
     own = trained.run
     if own.task.name != run.task.name:
         raise ValueError(f"{where} is a model of {own.task.name}: add --task {own.task.name}")
-    identity = run_identity(own) | {"run": f"{own.id}-{exported_digest(where)[:8]}"}
-    what = f"probing {own.id}"
-    return measure_apart(what, trained, identity, own, probes, out, split, listen)
+    digest = exported_digest(where)[:8]
+    if code := sources(own):  # {} for what comes with the suite
+        digest += f"-{zlib.crc32(json.dumps(code, sort_keys=True).encode()):08x}"
+    identity = run_identity(own) | {"run": f"{own.id}-{digest}"}
+    return measure_apart(f"probing {own.id}", trained, identity, own, out, asked, listen)
 
 
 def measure_apart(
@@ -203,13 +191,12 @@ def measure_apart(
     subject: Subject,
     identity: dict[str, Any],
     run: Run,
-    probes: list[str] | None,
     out: Path,
-    split: str,
+    asked: Asked,
     listen: Listen,
 ) -> list[Record]:
     """The records of a subject without a run folder: they have a folder of their own."""
-    chosen = chosen_probes(run.task.name, run.scale, probes)
+    chosen = chosen_probes(run.task.name, run.scale, asked.probes)
     folder = RunDir(out / identity["run"])
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.lock():
@@ -220,7 +207,7 @@ def measure_apart(
             identity,
             folder.path,
             lambda probe, done, total: listen(Tick(what, done, total, probe)),
-            split,
+            asked.split,
         )
 
 

@@ -10,8 +10,9 @@ from typing import Any, get_args
 import torch
 
 from nextlat_bench import parallel
+from nextlat_bench.files import atomic_write
 from nextlat_bench.run import Run, Training
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write, read_json, sources, to_bytes
+from nextlat_bench.run_dir import RunDir, RunDirError, read_json, sources, to_bytes
 from nextlat_bench.tasks._core import Split, Task
 from nextlat_bench.tasks._draws import DrawnTask
 

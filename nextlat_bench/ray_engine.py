@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nextlat_bench.files import atomic_write
 from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.measure import known_identity
-from nextlat_bench.run_dir import RunDir, atomic_write
+from nextlat_bench.run_dir import RunDir
 from nextlat_bench.sweep import JobError, Local
 
 __all__ = ["OnRay"]

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nextlat_bench.files import atomic_write, check_kinds, parse_json, read_bytes
+from nextlat_bench.files import atomic_write, check_kinds, parse_json, read_bytes, whole_rows
 from nextlat_bench.run import Run, check_run
 from nextlat_bench.sources import source
 
-__all__ = ["InUseError", "RunDir", "RunDirError", "atomic_write", "sources"]
+__all__ = ["InUseError", "RunDir", "RunDirError", "sources"]
 
 CHECKPOINT_SCHEMA = 1
 KEPT_CHECKPOINTS = 2
@@ -222,15 +222,7 @@ class RunDir:
 
     def metric_rows(self) -> list[dict[str, Any]]:
         """The logged rows; a last line cut off by a kill is left out."""
-        if not self.metrics.exists():
-            return []
-        rows = []
-        for line in read_bytes(self.metrics).splitlines():
-            try:
-                rows.append(check_kinds(parse_json(line), "row", step=int))
-            except ValueError:
-                break
-        return rows
+        return whole_rows(read_bytes(self.metrics), step=int) if self.metrics.exists() else []
 
     def rewind_metrics(self, step: int) -> None:
         """Drops what was logged after `step`: the resumed run writes it again."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextlat_bench.run_dir import atomic_write
+from nextlat_bench.files import atomic_write
 from nextlat_bench.tasks._core import Batch, Task
 
 __all__ = ["texts", "write_samples"]

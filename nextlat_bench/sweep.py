@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from nextlat_bench.console import SECONDS_BETWEEN_LINES, clock, told
+from nextlat_bench.files import atomic_write
 from nextlat_bench.job import BUSY, Asked, How, Tick
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import InUseError, RunDir, atomic_write
+from nextlat_bench.run_dir import InUseError, RunDir
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -35,6 +35,7 @@ def main(runs: list[str]) -> None:
     keep(exhibits, {record.run: record.task for record in records})
     keep_provenance(run_folders(*map(Path, runs)), {record.run for record in [*records, *tried]})
     RENDERED.mkdir(exist_ok=True)
+    (RENDERED / "machines.md").write_text(machines(), encoding="utf-8")
     for name in names():
         shown = made(name, records, tried)
         texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
@@ -90,6 +91,25 @@ def keep_provenance(folders: list[Path], named: set[str]) -> None:
             lines[run] = json.dumps({"run": run, **facts})
     kept = sorted(line for run, line in lines.items() if run in named)
     PROVENANCE.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def machines() -> str:
+    """Which runs were trained on which machine, as a table."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for facts in map(json.loads, PROVENANCE.read_text(encoding="utf-8").splitlines()):
+        task, objective, *_, seed, _ = facts["run"].split("-")
+        rest = facts["device"], facts["precision"]
+        runs.setdefault((task, objective, *rest), []).append(seed.removeprefix("s"))
+    lines = [
+        "# Where each run was trained\n",
+        "By task and objective, of whatever settings. Run by run, with commit, versions and",
+        "seconds, in [provenance.jsonl](../provenance.jsonl). Of 43 early runs it was not kept.\n",
+        "| Task | Objective | Machine | Precision | Runs | Seeds |",
+        "|:--|:--|:--|:--|--:|:--|",
+    ]
+    for facts, seeds in sorted(runs.items()):
+        lines.append(f"| {' | '.join(facts)} | {len(seeds)} | {', '.join(sorted(set(seeds)))} |")
+    return "\n".join(lines) + "\n"
 
 
 def marked(name: str, records: list[Record]) -> str:

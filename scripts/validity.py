@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nextlat_bench import registry
-from nextlat_bench.job import measure_known
+from nextlat_bench.job import Asked, measure_known
 from nextlat_bench.report.records import distinct, write
 from nextlat_bench.report.validity import known_records, readings
 
@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
         run = registry.load("presets", task).run("gpt", "laptop")
         for subject in dict.fromkeys(name for r in mine for name in ("oracle", *r.known)):
             print(task, subject, flush=True)
-            found += measure_known(subject, run, folder, "test", probes=probes)
+            found += measure_known(subject, run, folder, Asked(probes=probes))
     write(RECORDS, distinct(known_records(found)))
 
 

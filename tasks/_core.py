@@ -115,10 +115,14 @@ def is_number(value: object, most: float = math.inf) -> bool:
     return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
 
 
-def check_range(split: Split, start: int, n: int) -> None:
-    """Raises a ValueError unless start..start+n can be examples of a split."""
+def check_split(split: Split) -> None:
     if split not in SPLITS:
         raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+
+
+def check_range(split: Split, start: int, n: int) -> None:
+    """Raises a ValueError unless start..start+n can be examples of a split."""
+    check_split(split)
     for name, value, most in (("start", start, 2**53), ("n", n, MOST_EXAMPLES)):
         if not is_int(value) or not 0 <= value <= most:
             raise ValueError(f"{name} = {value!r}: expected an integer from 0 to {most}")
@@ -126,8 +130,7 @@ def check_range(split: Split, start: int, n: int) -> None:
 
 def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
     """The generator of one block of one split: random access, no stream shared, no seed + i."""
-    if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+    check_split(split)
     return np.random.default_rng([seed, SPLITS.index(split), block])
 
 

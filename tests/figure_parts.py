@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.figures import LOOKS, figure
+from nextlat_bench.report.figures import figure
+from nextlat_bench.report.figures.style import LOOKS
 from nextlat_bench.report.records import Record
 
 
 def drawn(name: str, records: list[Record], exhibits: Exhibits | None = None) -> Figure:
-    made = figure(name, records, exhibits)
+    made = figure(name, records, exhibits)[0]
     assert made is not None
     return made
 

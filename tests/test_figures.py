@@ -15,7 +15,7 @@ from report_records import (
     seeds,
 )
 
-from nextlat_bench.report.figures import LOOKS
+from nextlat_bench.report.figures.style import LOOKS
 
 # ---- Path-Star
 

@@ -20,9 +20,9 @@ from matplotlib.colors import to_hex
 from report_records import PATH_STAR, accuracy
 
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.figures import LOOKS, figure, numbers
+from nextlat_bench.report.figures import figure
 from nextlat_bench.report.figures.lookahead import DISTANCES
-from nextlat_bench.report.figures.style import FALSE, UNUSED
+from nextlat_bench.report.figures.style import FALSE, LOOKS, UNUSED
 
 # ---- taxi
 
@@ -75,9 +75,9 @@ def test_data_efficiency() -> None:
 
 def test_one_number_of_graphs_says_nothing_of_efficiency() -> None:
     once = [r for r in data_records() if r.task_parameters["num_train"] is None]
-    assert figure("path_star_data", once) is None
+    assert figure("path_star_data", once)[0] is None
     other = accuracy("path_star", PATH_STAR | {"degree": 3, "num_train": 99}, "decode=greedy", 0.5)
-    assert figure("path_star_data", [*once, *other]) is None  # another graph
+    assert figure("path_star_data", [*once, *other])[0] is None  # another graph
 
 
 def test_the_bars_show_a_graph_once() -> None:
@@ -125,8 +125,8 @@ def test_curves_are_of_the_runs_that_are_shown() -> None:
     records, exhibits = everything("taxi_training")
     gpt = [r for r in records if r.objective == "gpt"]
     assert legend(drawn("taxi_training", gpt, exhibits)) == ["GPT", "one seed"]
-    assert figure("taxi_training", records, Exhibits()) is None
-    assert figure("path_star_training", records, exhibits) is None
+    assert figure("taxi_training", records, Exhibits())[0] is None
+    assert figure("path_star_training", records, exhibits)[0] is None
 
 
 # ---- drafts
@@ -155,7 +155,7 @@ def test_accepted_drafts() -> None:
 def test_no_panel_of_a_speed_that_nobody_measured() -> None:
     records = [r for r in drafts_records() if r.probe == "speculation"]
     assert len(drawn("speculation", records).axes) == 2
-    assert len(numbers("speculation", records).columns) == 3 * 10
+    assert len(figure("speculation", records)[1].columns) == 3 * 10
 
 
 # ---- tokens ahead
@@ -201,7 +201,7 @@ def test_a_map_is_of_the_first_seed_that_has_one() -> None:
     kept = {run: its for run, its in exhibits.maps.items() if not run.startswith("r0-")}
     made = drawn("taxi_map", records, replace(exhibits, maps=kept))
     assert made.axes[0].get_title("left").startswith("GPT, seed 1\n")
-    assert figure("taxi_map", records, replace(exhibits, maps={})) is None
+    assert figure("taxi_map", records, replace(exhibits, maps={}))[0] is None
 
 
 def test_a_map_is_of_the_variant_that_has_most_seeds() -> None:

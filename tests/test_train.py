@@ -14,10 +14,11 @@ from nextlat_bench import optimizers as optimizers_module
 from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.files import atomic_write
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
+from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.train import (
     COLUMNS,
     DivergedError,

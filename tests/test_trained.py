@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nextlat_bench import registry
+from nextlat_bench.files import atomic_write
 from nextlat_bench.generate import generate
 from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
 from nextlat_bench.presets import taxi as preset
@@ -17,7 +18,7 @@ from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes.rank import Rank, effective_rank
 from nextlat_bench.probes.state_probe import StateProbe
 from nextlat_bench.run import Run
-from nextlat_bench.run_dir import RunDir, RunDirError, atomic_write
+from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.subject import known_subject, load
 from nextlat_bench.train import build, train
 from nextlat_bench.trained import TrainedModel

@@ -10,7 +10,7 @@ import pytest
 from report_records import of, record, seeds, text_of
 
 from nextlat_bench import registry
-from nextlat_bench.job import measure_known
+from nextlat_bench.job import Asked, measure_known
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.layouts import DETOUR
 from nextlat_bench.report.records import Record, committed
@@ -97,7 +97,7 @@ def test_measured_again_it_is_the_same(
     task: str, subject: str, probes: list[str], tmp_path: Path
 ) -> None:
     run = registry.load("presets", task).run("gpt", "laptop")
-    again = known_records(measure_known(subject, run, tmp_path, "test", probes=probes))
+    again = known_records(measure_known(subject, run, tmp_path, Asked(probes=probes)))
     mine = [r for r in committed_known() if (r.task, r.objective) == (task, subject)]
     before = {r.what: r for r in mine if r.probe in probes}
     assert {r.what for r in again} == set(before)

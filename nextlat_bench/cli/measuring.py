@@ -256,7 +256,7 @@ def probe(
     Example: nextlat-bench probe --model my_hf_folder --task taxi compression
     """
     from nextlat_bench.export import is_exported
-    from nextlat_bench.job import measure_known, measure_model, measure_run
+    from nextlat_bench.job import Asked, measure_known, measure_model, measure_run
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.subject import KNOWN
     from nextlat_bench.taggers import OF_WORDS
@@ -284,9 +284,11 @@ def probe(
         if model is not None:
             if is_exported(model):  # --task may be said, and is compared
                 refuse(model, {name: v for name, v in given.items() if name != "--task"})
-            records = measure_model(model, chosen_task(), probes, where, device, split, listen)
+            records = measure_model(
+                model, chosen_task(), where, Asked(split, probes), device, listen
+            )
         elif (subject := probes.pop(0)) in known:
-            records = measure_known(subject, chosen_task(), where, split, listen, probes)
+            records = measure_known(subject, chosen_task(), where, Asked(split, probes), listen)
         else:
             folder = RunDir(subject)
             if not folder.path.is_dir():
@@ -296,7 +298,7 @@ def probe(
             refuse(subject, given | {"--out": out})
             chosen = folder.run()
             with folder.lock():
-                records = measure_run(folder, chosen, probes, device, split, listen)
+                records = measure_run(folder, chosen, Asked(split, probes), device, listen)
     show_measurements(records, [], split)
 
 

@@ -3,11 +3,11 @@
     g[i] = p(g[i-1] + noise * rms(g[i-1]) * z + u * (m[s] - m[q]), x[t+i])
 
 z ~ N(0, 1) in every coordinate; rms(g) is the root mean square of a state's coordinates, and
-gradients do not pass through it. q is the position in its document at which g[i-1] stands, s
-another one, drawn evenly; m[q] is the mean over the batch of the hidden states at q; u is even in
-0..jitter. Nothing else differs from NextLat, and nothing is added at inference. What p predicts
-then depends little on small errors of its own, or on how far into a sequence it is. Beyond the
-training length both would add up from step to step; so they die out.
+gradients do not pass through it. q is the position in its document at which g[i-1] stands, s any
+one, drawn evenly, q among them; m[q] is the mean over the batch of the hidden states at q; u is
+even in 0..jitter. Nothing else differs from NextLat, and nothing is added at inference. What p
+predicts then depends little on small errors of its own, or on how far into a sequence it is. Beyond
+the training length both would add up from step to step; so they die out.
 (Training on corrupted inputs: Bishop 1995, "Training with noise is equivalent to Tikhonov
 regularization"; Sietsma and Dow 1991.)
 """

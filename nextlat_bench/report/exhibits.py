@@ -5,7 +5,7 @@ results/curves (a line a run) and results/maps (a file a run).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nextlat_bench.files import check_kinds, parse_json, read_bytes
+from nextlat_bench.files import check_kinds, parse_json, read_bytes, whole_rows
 from nextlat_bench.report.records import Record, grouped
 
 __all__ = ["MAP_FILE", "Curve", "Exhibits", "StreetSketch", "collect_exhibits"]
@@ -129,8 +129,10 @@ def collect_exhibits(*paths: Path) -> Exhibits:
     curves, maps = dict(known.curves), dict(known.maps)
     for folder in run_folders(*paths):
         log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
-        if log.is_file() and (curve := curve_of(folder.name, list(_logged(read_bytes(log))))):
-            curves[curve.run] = curve
+        if log.is_file():
+            rows = whole_rows(read_bytes(log), step=int, next_token=float)
+            if curve := curve_of(folder.name, rows):
+                curves[curve.run] = curve
         if sketch.exists():
             found = _parse(StreetSketch, read_bytes(sketch), str(sketch))
             maps[found.run] = found
@@ -169,12 +171,3 @@ def _parse(kind: type[T], data: bytes, where: str) -> T:
         raise ValueError(
             f"{where} is damaged ({error}): delete it and make it again by `nextlat-bench probe`"
         ) from None
-
-
-def _logged(data: bytes) -> Iterator[dict[str, Any]]:
-    """The rows of a training log; a last line cut off by a kill is left out."""
-    for line in data.splitlines():
-        try:
-            yield check_kinds(parse_json(line), "row", step=int, next_token=float)
-        except ValueError:
-            return

@@ -16,7 +16,7 @@ from nextlat_bench.report import sheets
 from nextlat_bench.report.columns import DASH, Column, label_of
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.figures import FIGURES, both, figures_of, png
+from nextlat_bench.report.figures import FIGURES, figure, figures_of, png
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct, grouped
 from nextlat_bench.report.sheets import Sheet
@@ -121,7 +121,7 @@ def _section(
 ) -> Section:
     pictures = []
     for each in figures_of(name):
-        drawn, its = both(each, records, exhibits)
+        drawn, its = figure(each, records, exhibits)
         if drawn is not None:
             caption = FIGURES[each].caption
             pictures.append(_picture(f"figure-{each}", caption, png(drawn), _drawn(its)))

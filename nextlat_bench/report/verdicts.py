@@ -305,7 +305,7 @@ def _counted(claim: Claim, compared: Sequence[Comparison]) -> list[Comparison]:
 
 def _without(compared: Sequence[Comparison]) -> str:
     """Why there is no verdict."""
-    return FEW if any(c.outcome == "too few seeds" for c in compared) else NOT_MEASURED
+    return FEW if any(c.outcome == TOO_FEW for c in compared) else NOT_MEASURED
 
 
 def _verdict(claim: Claim, compared: Sequence[Comparison]) -> str:

@@ -22,15 +22,15 @@ from nextlat_bench.report.figures import (
     speculation,
     taxi,
 )
-from nextlat_bench.report.figures.scene import Drawing, Scene
-from nextlat_bench.report.figures.style import LOOKS, style
+from nextlat_bench.report.figures.scene import Drawing
+from nextlat_bench.report.figures.style import style
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "LOOKS", "both", "draw", "figure", "figures_of", "numbers", "png"]
+__all__ = ["FIGURES", "draw", "figure", "figures_of", "png"]
 
 # every figure there is, by name; a table's main one has the table's name
 FIGURES: dict[str, Drawing] = {
@@ -55,42 +55,20 @@ def figures_of(table: str) -> list[str]:
 
 def figure(
     name: str, records: Iterable[Record], exhibits: Exhibits | None = None
-) -> "Figure | None":
-    """The figure of this name. None: nothing of it was measured.
+) -> "tuple[Figure | None, Table]":
+    """The figure of this name, None where nothing of it was measured; and what it shows as a table:
+    its own columns, every seed, no notes.
 
     `exhibits`: of these runs; by default the committed ones.
     """
-    return _made(name, _scene(name, records, exhibits))
-
-
-def numbers(name: str, records: Iterable[Record], exhibits: Exhibits | None = None) -> Table:
-    """What the figure of this name shows, as a table: its own columns, every seed, no notes."""
-    return _counted(name, _scene(name, records, exhibits))
-
-
-def both(
-    name: str, records: Iterable[Record], exhibits: Exhibits | None = None
-) -> "tuple[Figure | None, Table]":
-    """The figure and its numbers, whose rows are computed once."""
-    scene = _scene(name, records, exhibits)
-    return _made(name, scene), _counted(name, scene)
-
-
-def _scene(name: str, records: Iterable[Record], exhibits: Exhibits | None) -> Scene:
     drawing = FIGURES[check_name("figure", name, list(FIGURES))]
-    return drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
-
-
-def _made(name: str, scene: Scene) -> "Figure | None":
-    if not scene.is_measured:
-        return None
-    with style():
-        return FIGURES[name].make(scene)
-
-
-def _counted(name: str, scene: Scene) -> Table:
+    scene = drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
     rows = tuple(row for block in scene.blocks for row in block.rows)
-    return Table(name, FIGURES[name].caption, scene.layout.columns, rows, ())
+    its = Table(name, drawing.caption, scene.layout.columns, rows, ())
+    if not scene.is_measured:
+        return None, its
+    with style():
+        return drawing.make(scene), its
 
 
 def png(drawn: "Figure") -> bytes:
@@ -113,7 +91,7 @@ def draw(
     name: str, records: Iterable[Record], path: str | Path, exhibits: Exhibits | None = None
 ) -> bool:
     """Writes the figure as a PNG, its folder made where it is missing. False: there is none."""
-    drawn = figure(name, records, exhibits)
+    drawn, _ = figure(name, records, exhibits)
     if drawn is None:
         return False
     Path(path).parent.mkdir(parents=True, exist_ok=True)

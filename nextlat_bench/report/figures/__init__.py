@@ -80,8 +80,9 @@ def png(drawn: "Figure") -> bytes:
     canvas, out = FigureCanvasAgg(drawn), BytesIO()
     drawn.set_dpi(150)
     with style():
-        canvas.draw()  # once, where `savefig` finds the layout twice
-    picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+        canvas.draw()  # type: ignore[no-untyped-call]  # once: `savefig` finds the layout twice
+    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    picture = Image.frombuffer("RGBA", canvas.get_width_height(), pixels)
     few = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
     few.save(out, format="png", optimize=True)
     return out.getvalue()

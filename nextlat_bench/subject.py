@@ -35,7 +35,6 @@ __all__ = [
     "load",
 ]
 
-
 NUDGE = 1e-9  # too little to be seen in a probability
 
 
@@ -197,7 +196,7 @@ class Oracle(_Scripted):
     name = "oracle"
     nudge = NUDGE
 
-    def weights(self, prefix: IntArray, states: IntArray) -> BoolArray:
+    def weights(self, prefix: IntArray, states: IntArray) -> BoolArray | FloatArray:
         return self.world.legal(states)
 
 
@@ -325,13 +324,22 @@ class Forgetful(_Scripted):
 
 
 class WrongMap(Oracle):
-    """The oracle of another world than the task's: a few streets were changed."""
+    """The oracle of another street map: of a hundred streets two lead where another one should."""
 
     name = "wrong_map"
     nudge = 0.0
 
-    def __init__(self, task: Task, world: World) -> None:
-        super().__init__(task, world)
+    def __init__(self, task: Task) -> None:
+        from nextlat_bench.tasks.taxi import Taxi, TaxiWorld
+
+        if not isinstance(task, Taxi):
+            raise ValueError(f"no wrong map is known of the task {task.name}")
+        neighbour = task.map.neighbour.copy()
+        node, turn = np.nonzero(neighbour >= 0)
+        swapped = np.random.default_rng(0).permutation(len(node))[: 2 * max(1, len(node) // 100)]
+        one, other = swapped, np.roll(swapped, len(swapped) // 2)
+        neighbour[node[one], turn[one]] = neighbour[node[other], turn[other]]
+        super().__init__(task, TaxiWorld(replace(task.map, neighbour=neighbour), task.vocab))
 
 
 class CleverHans(Oracle):
@@ -356,20 +364,11 @@ def _answers(task: Task, num_sequences: int = 4096) -> BoolArray:
     return np.isin(np.arange(len(task.vocab)), task.sample("train", 0, num_sequences).targets)
 
 
-def _wrong_map(task: Task) -> Subject:
-    """On a street map: of every hundred streets two lead where another one should, and back."""
-    from nextlat_bench.tasks.taxi import Taxi, TaxiWorld
+def _ideal_learner(task: Task) -> Subject:
+    """A perfect learner of random taxi walks: the exact distribution of the training data."""
+    from nextlat_bench.ideal import IdealLearner  # it imports this module
 
-    if not isinstance(task, Taxi):
-        raise ValueError(f"no wrong map is known of the task {task.name}")
-    neighbour = task.map.neighbour.copy()
-    node, turn = np.nonzero(neighbour >= 0)
-    swapped = np.random.default_rng(0).permutation(len(node))[: 2 * max(1, len(node) // 100)]
-    one, other = swapped.reshape(2, -1)
-    changed = np.concatenate((one, other)), np.concatenate((other, one))
-    ends = neighbour[node, turn]
-    neighbour[node[changed[0]], turn[changed[0]]] = ends[changed[1]]
-    return WrongMap(task, TaxiWorld(replace(task.map, neighbour=neighbour), task.vocab))
+    return IdealLearner(task)
 
 
 _SUBJECTS: tuple[Any, ...] = (
@@ -382,10 +381,11 @@ _SUBJECTS: tuple[Any, ...] = (
     Forgetful,
     HistoryHash,
     NoisyState,
+    WrongMap,
     CleverHans,
 )
 KNOWN: dict[str, Callable[[Task], Subject]] = {s.name: s for s in _SUBJECTS}
-KNOWN["wrong_map"] = _wrong_map
+KNOWN["ideal_learner"] = _ideal_learner
 
 
 def known_subject(name: str, task: Task) -> Subject:

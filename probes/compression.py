@@ -65,6 +65,7 @@ class Compression(Probe):
         "always_end",
         "legal_walker",
         "noisy_state",
+        "ideal_learner",
     )
 
     def __post_init__(self) -> None:

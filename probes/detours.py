@@ -118,7 +118,7 @@ class Detours(Probe):
         "history_hash",
         "wrong_map",
     )
-    misses: ClassVar[tuple[str, ...]] = ("noisy_state",)
+    misses: ClassVar[tuple[str, ...]] = ("noisy_state", "ideal_learner")
 
     def __post_init__(self) -> None:
         check_count(self, "num_trials")

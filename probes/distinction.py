@@ -116,6 +116,7 @@ class Distinction(Probe):
         "forgetful",
         "history_hash",
         "wrong_map",
+        "ideal_learner",
     )
     misses: ClassVar[tuple[str, ...]] = ("legal_walker", "noisy_state")
 

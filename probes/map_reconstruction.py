@@ -189,6 +189,7 @@ class MapReconstruction(Probe):
         "legal_walker",
         "history_hash",
         "noisy_state",  # greedily; caught at temperature 1
+        "ideal_learner",
     )
 
     num_trials: int = 1_000

@@ -60,6 +60,7 @@ class NextToken(Probe):
         "legal_walker",
         "history_hash",
         "noisy_state",
+        "ideal_learner",
     )
 
     def __post_init__(self) -> None:

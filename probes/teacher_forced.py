@@ -52,6 +52,7 @@ class TeacherForced(Probe):
     misses: ClassVar[tuple[str, ...]] = (
         "shortest_path_oracle",
         "noisy_state",
+        "ideal_learner",
         "window",
         "drifting",
     )

@@ -48,7 +48,7 @@ def survival(distribution, follow, cutoff):
 
 
 @pytest.fixture(scope="module")
-def passing(taxi, pairs, followers, wrong_streets):
+def passing(taxi, pairs, followers, streets, wrong_streets):
     """(subject, probe) -> of each trial, the exact probability that the state scores 1."""
 
     @cache
@@ -74,9 +74,37 @@ def passing(taxi, pairs, followers, wrong_streets):
             context = drive(context, token)
         return context
 
+    @cache
+    def lengths(num_nodes, node, destination):
+        """Of a walk's 3 to 40 nodes: how many, in expectation, let it stop there; this is one."""
+        if num_nodes > taxi.max_nodes:
+            return 0
+        there = [lengths(num_nodes + 1, v, destination) for v in streets[node].values()]
+        stops = node == destination and num_nodes >= taxi.min_nodes
+        return stops + sum(there) / len(there)
+
+    @cache
+    def chances(context):
+        num_nodes, node, destination = context
+        exits = streets[node]
+        ways = {x: lengths(num_nodes + 1, v, destination) / len(exits) for x, v in exits.items()}
+        ways["end"] = node == destination and num_nodes >= taxi.min_nodes
+        return {token: p / sum(ways.values()) for token, p in ways.items() if p}
+
+    def walk_on(context, token):
+        num_nodes, node, destination = context
+        return num_nodes + 1, streets[node][token], destination
+
+    def walk(tokens):
+        context = 1, int(tokens[0]), int(tokens[1])
+        for token in tokens[2:]:
+            context = walk_on(context, token)
+        return context
+
     models = {
         "forgetful": (habits, lambda context, x: (context[1], x), lambda t: tuple(t[-2:])),
         "wrong_map": (beliefs, drive, arrive),
+        "ideal_learner": (chances, walk_on, walk),
     }
 
     @cache
@@ -100,7 +128,8 @@ def passing(taxi, pairs, followers, wrong_streets):
 # the second is sampled with 1/(c - 1): refused with 1/c >= 1/5 at every fork, so that one
 # continuation of ten forks survives with (4/5)^10 = 0.11 at most, and thirty practically never.
 # noisy_state, released: of 30 continuations of some 20 tokens, each token leaks with 2.4%, and
-# none of them does with 0.976^600 < 1e-6.
+# none of them does with 0.976^600 < 1e-6. ideal_learner: the two histories are equally long, and so
+# the same is left to both; but at some places a turn is taken once in more than a hundred times.
 TABLE = {
     "oracle": (1, 1),
     "shortest_path_oracle": (1, 1),
@@ -112,6 +141,7 @@ TABLE = {
     "history_hash": (0, 1),
     "noisy_state": (1, 0),
     "wrong_map": (None, 1),
+    "ideal_learner": (1, None),
 }
 
 

@@ -57,6 +57,7 @@ def slow(taxi, streets, turns_to):
 # subject knows the map, and a detour leaves budget enough; else to the lowest id, turns before
 # `end`: the legal walker never arrives (and never is `end` forced). uniform says
 # the name of an intersection: it is illegal as soon as it has its way once in forty steps.
+# ideal_learner: to it, too, a walk of forty steps is one that arrives.
 TABLE = {
     "oracle": (1, 1),
     "shortest_path_oracle": (1, 1),
@@ -68,6 +69,7 @@ TABLE = {
     "history_hash": "slow",
     "noisy_state": (1, 1),
     "wrong_map": "slow",
+    "ideal_learner": (1, 1),
 }
 
 

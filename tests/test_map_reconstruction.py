@@ -257,7 +257,7 @@ def test_what_the_known_subjects_must_score(measured, probe):
     rows = {name: by_metric(measured, probe, name) for name in MAP_SUBJECTS}
     share = {name: row["false_edge_share"] for name, row in rows.items()}
     # never an illegal turn: no false edge, and no sequence cut short
-    for name in ("oracle", "shortest_path_oracle", "legal_walker", "history_hash"):
+    for name in ("oracle", "shortest_path_oracle", "legal_walker", "history_hash", "ideal_learner"):
         assert share[name].value == share[name].n_skipped == 0
         assert share[name].n > 100
     # no turn at all: nothing to judge, which is not the same as nothing false

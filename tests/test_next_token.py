@@ -52,6 +52,7 @@ def table(positions, habit):
         "history_hash": 1,
         "noisy_state": 1,
         "wrong_map": share_of(lambda last, wrong: wrong[0] if wrong else "end"),
+        "ideal_learner": 1,
     }
 
 

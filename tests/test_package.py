@@ -33,6 +33,7 @@ LAYERS = [
         "data",
         "train",
         "generate",
+        "ideal",
         "speculate",
         "subject",
         "taggers",

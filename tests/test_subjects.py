@@ -39,7 +39,7 @@ def support(taxi, log_probs):
 
 def test_every_subject_gives_distributions(taxi, known, walks):
     assert set(known) == set(NAMES) == {known[name].name for name in NAMES}
-    assert len(NAMES) == 10
+    assert len(NAMES) == 11
     for name in NAMES:
         log_probs = known[name].log_probs(walks)
         assert log_probs.shape == (*walks.shape, len(taxi.vocab))
@@ -51,6 +51,7 @@ def test_supports_by_the_map(taxi, known, streets, wrong_streets, walks):
     turns_to = dict(nx.all_pairs_shortest_path_length(graph))
     turns = {"N", "NE", "E", "SE", "S", "SW", "W", "NW"}
     log_probs = {name: known[name].log_probs(walks) for name in NAMES}
+    late = 0
     for i, walk in enumerate(walks):
         wrong = walk[0].item()
         for t, node, destination in places(taxi, streets, walk):
@@ -83,6 +84,14 @@ def test_supports_by_the_map(taxi, known, streets, wrong_streets, walks):
                 wrong = wrong_streets[wrong].get(taxi.vocab.tokens[walk[t - 1]])
             here = {"end"} if wrong is None else set(wrong_streets[wrong])
             assert found["wrong_map"] == here | ({"end"} if wrong == destination else set())
+            # t - 1 nodes so far, of at most 40; no walk has fewer than three
+            in_time = {
+                turn for turn, v in streets[node].items() if t + turns_to[v][destination] <= 40
+            }
+            ends = {"end"} if home and t - 1 >= 3 else set()
+            assert found["ideal_learner"] == in_time | ends
+            late += in_time < exits
+    assert late > 5
 
 
 def test_forgetful_is_a_count_of_the_last_two_tokens(taxi, known, walks, followers):

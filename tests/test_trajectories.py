@@ -51,6 +51,7 @@ def table(taxi, known, streets, wrong_streets, habit):
         "history_hash": drive(hashed),
         "noisy_state": (1, 1),
         "wrong_map": drive(wrong_turn),
+        "ideal_learner": (1, 1),
     }
 
 

@@ -343,3 +343,29 @@ def test_of_a_file_the_heading_names_no_folder() -> None:
     sources = ["/home/me/manhattan.graphml", "../manhattan.osm", "hf:someone/text", "heliopolis"]
     expected = ["manhattan.graphml", "manhattan.osm", "hf:someone/text", "heliopolis"]
     assert told_apart([{"source": source} for source in sources], {"source": "{}"}) == expected
+
+
+def test_of_known_subjects_the_references_alone_have_rows() -> None:
+    """Where they were measured: an impostor is no row, nor is an ideal learner of another table."""
+    known = [
+        made
+        for name in ("ideal_learner", "wrong_map", "oracle")
+        for made in seeds(1.0, objective=name, objective_parameters={}, step=0)
+    ]
+    (block,) = table("taxi", [*MADE_UP, *known]).blocks().values()
+    labels = [row.label for row in block if row.source == "measured"]
+    assert labels[-2:] == ["Ideal learner", "True world model"]
+    assert not any("rong" in label for label in labels)
+    assert "Ideal learner" not in table("taxi", MADE_UP).markdown()
+
+
+def test_a_map_is_the_same_in_whichever_folder_its_file_lies() -> None:
+    """Another file of that name has another digest."""
+
+    def of(folder: str, digest: str) -> Record:
+        streets = {"source": f"{folder}/a.graphml", "digest": digest}
+        return record(run=folder + digest, task_parameters=TAXI | {"streets": streets})
+
+    same = [of(folder, STREETS["digest"]) for folder in ("/here", "/there")]
+    assert len(table("taxi", same).blocks()) == 1
+    assert len(table("taxi", [*same, of("/here", "f" * 64)]).blocks()) == 2

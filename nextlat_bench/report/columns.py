@@ -12,12 +12,13 @@ from typing import Any
 from nextlat_bench.report.records import Facts, Record, told_apart
 from nextlat_bench.report.statistics import Estimate, middle_of_seeds, over_seeds, share_of_seeds
 
-__all__ = ["DASH", "LABELS", "PLAIN", "VARIANT", "Column", "Layout", "label_of"]
+__all__ = ["DASH", "LABELS", "PLAIN", "REFERENCES", "VARIANT", "Column", "Layout", "label_of"]
 
 DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
 LABELS |= {"noisy_nextlat": "NextLat, noisy states", "gru": "GRU", "oracle": "True world model"}
-LABELS |= {"hugging_face": "Hugging Face", "callable": "Callable"}
+LABELS |= {"hugging_face": "Hugging Face", "callable": "Callable", "ideal_learner": "Ideal learner"}
+REFERENCES = ("ideal_learner", "oracle")  # what could be had: shown where measured, never drawn
 VARIANT = {"horizon": "d={}", "model": "{}"}
 
 
@@ -117,11 +118,17 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def shown(self, records: Iterable[Record]) -> list[str]:
-        """The paper's objectives, and what else was trained and has a value in some column."""
+        """The paper's objectives, and what else was trained, or is a reference, and has a value in
+        some column."""
         valued = [r for r in records if r.objective not in self.rows and r.value is not None]
-        trained = [r for r in valued if r.step > 0 or "model" in r.objective_parameters]
-        others = {r.objective for r in trained if any(c.shows(r) for c in self.columns)}
-        return [*self.rows[:-1], *sorted(others), self.rows[-1]]
+        rowed = [
+            r
+            for r in valued
+            if r.step > 0 or "model" in r.objective_parameters or r.objective in REFERENCES
+        ]
+        others = {r.objective for r in rowed if any(c.shows(r) for c in self.columns)}
+        others_in_order = sorted(others, key=lambda name: (name in REFERENCES, name))
+        return [*self.rows[:-1], *others_in_order, self.rows[-1]]
 
     def chosen(self, records: Iterable[Record]) -> list[list[Record]]:
         """For each column the records that it shows."""

@@ -134,7 +134,10 @@ LAYOUTS = {
             "Distinction: precision, of the model's distinctions between two states the share that "
             "are true; exact precision, that are so at the very token that the model refuses; "
             "recall, of the true ones the share that the model makes. Read it beside Table 1's "
-            "compression, which a model of one state for everything would lead",
+            "compression, which a model of one state for everything would lead, and against the "
+            "ideal learner: towards the greatest length the data take no turn after which the "
+            "destination is out of reach, which the world allows, so that who has learnt them is "
+            "not at 1",
             "Transition: how far the latent dynamics come out from the hidden state that the trunk "
             "has a token later: the KL of what either says next, in nats, and their distance over "
             "that of two states drawn at random; NextLat alone has such dynamics",

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from nextlat_bench.report import sheets
-from nextlat_bench.report.columns import DASH, Column, label_of
+from nextlat_bench.report.columns import DASH, REFERENCES, Column, label_of
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import FIGURES, figure, figures_of, png
@@ -204,11 +204,11 @@ def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
 
 
 def _drawn(shown: Table) -> Table:
-    """Without the rows of which nothing is to be seen in a picture, and the true world model's."""
+    """Without the rows of which nothing is to be seen in a picture, and the references'."""
 
     def seen(row: Row) -> bool:
         values = [value for cell in row.cells for value in (cell.value, cell.low)]
-        return row.objective != "oracle" and values != [None] * len(values)
+        return row.objective not in REFERENCES and values != [None] * len(values)
 
     return replace(shown, rows=tuple(filter(seen, shown.rows)))
 

@@ -103,9 +103,9 @@ class Record:
     @cached_property
     def setting(self) -> "Keyed":
         """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
-        shapes the training alone."""
+        shapes the training alone, or the folder of a file, whose digest stands beside its name."""
         task = flat(self.task_parameters)
-        shared = {k: task[k] for k in task if k not in ("seed", *CURRICULUM)}
+        shared = {k: brief(task[k]) for k in task if k not in ("seed", *CURRICULUM)}
         return Keyed({"scale": self.scale} | shared)
 
     @cached_property

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeAlias
 
-from nextlat_bench.report.columns import DASH, Column, Layout
+from nextlat_bench.report.columns import DASH, REFERENCES, Column, Layout
 from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, countdown
 from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
@@ -83,13 +83,13 @@ def validity_sheet(records: Iterable[Record], known: Iterable[Record] = ()) -> S
     models. `known`: records of the subjects, where `records` hold of the oracle's alone."""
     rows = distinct(records)
     own = known_records(rows)
-    impostors = any(r.objective != "oracle" for r in own)
+    impostors = any(r.objective not in REFERENCES for r in own)
     asked = own if impostors else known_records(distinct(known))
     lines: list[Line] = []
     grids, notes = [], [*NOTES]
     for task in dict.fromkeys(reading.task for reading in readings()):
         blocks = grouped((r for r in asked if r.task == task), lambda r: r.setting)
-        blocks = [block for block in blocks if {r.objective for r in block[1]} != {"oracle"}]
+        blocks = [block for block in blocks if {r.objective for r in block[1]} - {*REFERENCES}]
         titles = LAYOUTS[task].headings([facts for facts, _ in blocks])
         for title, (_, group) in zip(titles, blocks, strict=True):
             its = [r for r in readings() if r.task == task]
@@ -234,7 +234,7 @@ def _published(records: Sequence[Record]) -> tuple[list[Grid], list[Line]]:
         layout: Layout = replace(LAYOUTS[task], columns=columns, paper_settings=())
         for block in blocks_of("", layout, records):
             rows = [r for r in block.rows if r.source == "measured" and r.num_seeds]
-            rows = [r for r in rows if r.objective != "oracle"]
+            rows = [r for r in rows if r.objective not in REFERENCES]
             if not rows:
                 continue
             title = f"Published readings: {task}, {block.heading}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from nextlat_bench.report.columns import Column, Layout
+from nextlat_bench.report.columns import REFERENCES, Column, Layout
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct
@@ -34,15 +34,15 @@ class Scene:
     @property
     def is_measured(self) -> bool:
         rows = [row for block in self.blocks for row in block.rows if row.source == "measured"]
-        return any(has_value(row) for row in rows if row.objective != "oracle")
+        return any(has_value(row) for row in rows if row.objective not in REFERENCES)
 
     @cached_property
     def objectives(self) -> list[str]:
-        """Those with a number, in the table's order; the true world model is not drawn."""
+        """Those with a number, in the table's order; references are not drawn."""
         rows = [row for block in self.blocks for row in block.rows]
         shown = {row.objective for row in rows if has_value(row)}
         order = dict.fromkeys(o for b in self.blocks for o in self.layout.shown(b.records))
-        return [o for o in order if o in shown and o != "oracle"]
+        return [o for o in order if o in shown and o not in REFERENCES]
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,16 @@ def bars(scene: Scene) -> "Figure":
         first, second = axes[8 * i : 8 * i + 4], axes[8 * i + 4 : 8 * i + 8]
         for panel, heading in zip([*first, *second[:2]], BARRED, strict=True):
             barred(panel, block, objectives, headings.index(heading))
-            panel.set_title(heading, loc="left", fontsize=10)
+            room = "\n" if panel is first[0] else ""  # for the block's heading
+            panel.set_title(room + heading, loc="left", fontsize=10)
             unit = heading != "Latent rank" and not heading.endswith("%")
             panel.set_ylim(0, 1.03 if unit else 103 if heading.endswith("%") else None)
         for panel, metric in zip(second[2:], DETOURS, strict=True):
             detoured(panel, block, objectives, headings, metric)
             panel.set_title(f"Detours, {metric} %", loc="left", fontsize=10)
-        first[0].set_title(f"{block.heading}\n{BARRED[0]}", loc="left", fontsize=10)
+        above = {"xycoords": "axes fraction", "xytext": (0, 18), "textcoords": "offset points"}
+        heading = first[0].annotate(block.heading, (0, 1), **above, fontsize=10)
+        heading.set_in_layout(False)  # a title, however long, would widen its panel
     entries: dict[str, Artist] = dict(means(objectives))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
     legend(out, entries)

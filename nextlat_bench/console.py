@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,10 @@ def console() -> "Console":
 
 
 def follows() -> bool:
-    """Is this one of the processes that torchrun began, and not the first?"""
+    """Is this one of the processes that torchrun began for a run, and not the first? Schedulers set
+    these variables for all that they begin."""
+    if sys.argv[1:2] != ["run"]:
+        return False
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     return rank != "0" and world not in ("", "0", "1")
 
@@ -79,7 +83,7 @@ def plain_lines(screen: "Console") -> Advance:
     return advance
 
 
-def told(error: Exception) -> str | None:
+def told(error: BaseException) -> str | None:
     """What to say of an error that a user can cause; None of any other."""
     if hasattr(error, "format_message"):  # the parser's own: a missing or wrong argument
         return str(error.format_message())
@@ -88,13 +92,12 @@ def told(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         advice = "; make room, and the same command goes on" if error.errno in FULL else ""
         return f"{error.filename}: {error.strerror}{advice}"
-    if isinstance(error, ValueError | OSError):
-        return str(error)
     from nextlat_bench.registry import blamed  # no command that goes well needs it
 
-    if where := blamed(error):
+    refused = isinstance(error, ValueError | OSError)
+    if where := blamed(error, itself=refused):
         return (
             f"{where}: {type(error).__name__}: {error} "
             "(NEXTLAT_BENCH_TRACEBACK=1 shows how it came there)"
         )
-    return None
+    return str(error) if refused else None

@@ -183,6 +183,7 @@ def measure_model(
     if code := sources(own):  # {} for what comes with the suite
         digest += f"-{zlib.crc32(json.dumps(code, sort_keys=True).encode()):08x}"
     identity = run_identity(own) | {"run": f"{own.id}-{digest}"}
+    identity["objective_parameters"] |= {"exported": digest}  # a copy, in no mean with the run
     return measure_apart(f"probing {own.id}", trained, identity, own, out, asked, listen)
 
 
@@ -238,7 +239,7 @@ def main(arguments: list[str]) -> int:
         finish(folder, how, asked, listen)
     except InUseError:
         return BUSY
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if (message := told(error)) is None:
             raise
         print(" ".join(message.split()), file=sys.stderr)

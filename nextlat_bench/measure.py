@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -160,6 +161,19 @@ def exhibited(exhibit: Any, probe: str, run: str) -> bytes:
         raise ValueError(f"{who} no JSON ({error})") from None
 
 
+def check_possible(m: Measurement, unit: str, who: str) -> None:
+    """Raises a ValueError for what no measurement can give."""
+    what = f"{who}: {f'{m.metric} {m.condition}'.strip()} is {m.value}"
+    if m.value is None or not m.n:
+        return
+    if math.isnan(m.value):
+        raise ValueError(f"{what} over {m.n} trials: expected a number, or no trials")
+    if unit == "share" and not -1e-9 <= m.value <= 1 + 1e-9:
+        raise ValueError(f"{what}, and a share: expected 0 to 1")
+    if m.low is not None and m.high is not None and m.low > m.high:
+        raise ValueError(f"{what} from {m.low} to {m.high}: expected low <= high")
+
+
 def same_but_for_code(record: Record, probe: str, parameters: dict[str, Any]) -> bool:
     """Did an older version of a plugin's file measure this?"""
     old, new = (
@@ -176,7 +190,7 @@ def rows(
     identity: Identity,
 ) -> list[Record]:
     """Measurements as records; where the probe does not apply, records without a value say why."""
-    declared = {metric.name for metric in probe.metrics}
+    units = {metric.name: metric.unit for metric in probe.metrics}
     who = f"probe {probe.name}"
     if not isinstance(measurements, Iterable):
         raise ValueError(f"{who} gave a {type(measurements).__name__}: expected Measurements")
@@ -186,11 +200,12 @@ def rows(
         for m in measurements:
             if not isinstance(m, Measurement):
                 raise ValueError(f"{who} gave a {type(m).__name__}: expected a Measurement")
-            if m.metric not in declared:
+            if m.metric not in units:
                 raise ValueError(f"{who}: {m.metric!r} is none of its metrics")
             if (m.metric, m.condition) in seen:
                 raise ValueError(f"{who} gave {f'{m.metric} {m.condition}'.strip()!r} twice")
             seen.add((m.metric, m.condition))
+            check_possible(m, units[m.metric], who)
             found.append(m)
     except NotApplicable as reason:
         found = [unmeasured(metric.name, str(reason)) for metric in probe.metrics]

@@ -198,7 +198,7 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
         raise ValueError(
             f"{who} is no {base.__name__}: derive a class from {base.__module__}.{base.__name__}"
         )
-    if not is_dataclass(plugin):
+    if not is_dataclass(plugin) or not plugin.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise ValueError(f"{who} needs the decorator @dataclass(frozen=True, kw_only=True)")
     if lacking := sorted(plugin.__abstractmethods__):
         raise ValueError(f"{who} lacks {', '.join(lacking)}")
@@ -223,13 +223,17 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
             )
 
 
-def blamed(error: BaseException) -> str | None:
-    """Where in a plugin that did not come with the suite an error arose, if it did in one."""
+def blamed(error: BaseException, itself: bool = False) -> str | None:
+    """Where in a plugin that did not come with the suite an error arose, if it did in one; with
+    `itself`, not in what it called of the suite, which refused it with words of its own."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     for frame in reversed(frames):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in FOREIGN:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in FOREIGN:
             code = frame.f_code
             return f"{code.co_filename}, line {frame.f_lineno}, in {code.co_name}"
+        if itself and package == "nextlat_bench":
+            return None
     return None
 
 

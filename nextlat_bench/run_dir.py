@@ -44,7 +44,10 @@ def read_json(path: Path, **kinds: type) -> dict[str, Any]:
     try:
         return check_kinds(parse_json(read_bytes(path)), path.name, **kinds)
     except (FileNotFoundError, NotADirectoryError):
-        raise RunDirError(f"{path} does not exist: is {path.parent} a run folder?") from None
+        why = f"{path} does not exist: is {path.parent} a run folder?"
+        if (path.parent / "records.jsonl").exists():
+            why += " It holds measurements, which nextlat-bench report --records shows"
+        raise RunDirError(why) from None
     except ValueError as error:
         raise RunDirError(
             f"{path} is damaged ({error}): restore it, or delete its folder and run again"

@@ -52,8 +52,12 @@ def run_view(folder: RunDir) -> "Table":
         )
     if folder.is_trained:
         facts["trained"] = settings(read_json(folder.trained))
-    states = {True: "done", False: "trained, not all measured" if folder.is_trained else "training"}
-    facts["state"] = states[folder.is_done]
+    if folder.is_done:
+        facts["state"] = (
+            "done" if folder.model.exists() else f"done, but without {folder.model.name}"
+        )
+    else:
+        facts["state"] = "trained, not all measured" if folder.is_trained else "not trained yet"
     return facts_table(str(folder.path), facts)
 
 

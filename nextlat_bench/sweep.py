@@ -182,6 +182,8 @@ class Sweep:
             cell.state, cell.begun = "running", time.monotonic()
             for tick in self.engine.finish(cell.folder):
                 cell.tick = tick
+            if self.engine.asked.is_all and not cell.folder.is_done:
+                raise JobError("its process ended before all was measured, without a word")
             cell.state, cell.ended = "done", time.monotonic()
         except InUseError:  # another sweep's: looked at again after all others
             cell.state = "elsewhere"

@@ -158,13 +158,12 @@ def train(
                 save(run_dir, done, model, optimizers)
                 last_saved = time.monotonic()
     check_finite(model, run_dir, run.training.steps - 1)
-    tokens_seen = round(parallel.total(tokens_seen, device))
     facts = {
         "steps": run.training.steps,
         "parameters": count_parameters(model.decoder) + count_parameters(model.extra),
         "parameters_decoder": count_parameters(model.decoder),
         "seconds_since_start_or_resume": round(time.monotonic() - clock, 1),
-        "tokens_since_start_or_resume": tokens_seen,
+        "tokens_since_start_or_resume": round(parallel.total(tokens_seen, device)),
     }
     weights = sharding.whole(model.state_dict())
     if leads:
@@ -383,6 +382,9 @@ def check_finite(model: Model, run_dir: RunDir, step: int) -> None:
 
 
 def diverged(run_dir: RunDir, step: int, loss: float) -> DivergedError:
+    if step == 0:
+        why = "before any weight has changed: look at the objective's loss and at the task's data"
+        return DivergedError(f"the loss is {loss} at step 1, {why}")
     last = max((int(path.name) for path in run_dir.saved()), default=0)
     return DivergedError(
         f"the loss became {loss} at step {step + 1}: lower training.learning_rate or "

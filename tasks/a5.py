@@ -129,6 +129,13 @@ class A5(DrawnTask):
 
     def answers(self, tokens: IntArray) -> IntArray:
         """(n, L) -> (n, L): the running products."""
+        tokens, most = np.asarray(tokens), len(self.vocab) - 1
+        if tokens.ndim != 2:
+            raise ValueError(f"words of shape {tokens.shape}: expected (n, L)")
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() <= most:
+            raise ValueError(
+                f"words of tokens {tokens.min()} to {tokens.max()}: expected elements, 0 to {most}"
+            )
         return self._products(tokens, np.zeros(np.shape(tokens), np.bool_))
 
     def _products(self, tokens: IntArray, begins: BoolArray) -> IntArray:
@@ -152,6 +159,11 @@ class A5(DrawnTask):
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
         """Every running product right."""
+        if np.shape(completions) != np.shape(prompts):
+            raise ValueError(
+                f"answers of shape {np.shape(completions)} to words of shape {np.shape(prompts)}: "
+                "expected a product for each element"
+            )
         return np.asarray((self.answers(prompts) == completions).all(axis=1))
 
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

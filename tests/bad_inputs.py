@@ -68,6 +68,7 @@ COMMON: Refusals = {  # the verbs that name a task: VERB is put in
     "streets of a star": (["path_star", "--streets", "x"], "--streets is not for path_star"),
     "a star of streets": (["taxi", "--graph", "2x5"], "--graph is not for taxi"),
     "bad graph": (["path_star", "--graph", "two"], "graph = 'two': expected DEGREExLENGTH"),
+    "empty graph": (["path_star", "--graph", ""], "graph = '': expected DEGREExLENGTH"),
     "empty arm": (["path_star", "--graph", "2x0"], "PathStar.length = 0"),
     "no arm": (["path_star", "--graph", "0x5"], "PathStar.degree = 0"),
     "wide graph": (["path_star", "--graph", "999x999"], "PathStar.num_nodes = "),

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -246,9 +245,8 @@ def test_a_run_takes_no_more_threads_than_asked_for_and_no_compiler(tmp_path: Pa
 
 
 def test_a_rank_without_others_is_no_follower() -> None:
-    """Pods set RANK for one process too; of two under torchrun the second is silent."""
-    assert "A5" in here("report", "a5", "--committed", RANK="1").stdout
-    assert here("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout.count("\n") < 3
+    """Pods set these for one process too; only in a run is the second of two silent."""
+    assert "A5" in here("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout
 
 
 def test_a_terminal_that_lacks_characters() -> None:
@@ -324,13 +322,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_help_teaches_and_is_quick() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = os.times()
     done = call("--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = sum(os.times()[2:4]) - sum(before[2:4])  # of its processor
     assert done.returncode == 0
     assert "nextlat-bench run taxi --objective nextlat" in done.stdout
-    # of a processor, which other work does not take: 0.3 s, and more where nothing is compiled yet
+    # 0.3 s, and more where nothing is compiled yet
     assert seconds < 1.5
 
 

@@ -159,6 +159,33 @@ FAULTS = {
         "return found\n\n    def exhibit(self, subject, task, rng):\n        return {'a': rng}",
         "probe errs: its exhibit is no JSON (Object of type Generator",
     ),
+    "not a number": (
+        MEASURE,
+        "return [replace(found[0], value=float('nan'))]",
+        "probe errs: legal_top1 is nan over 10 trials: expected a number, or no trials",
+    ),
+    "more than all": (
+        MEASURE,
+        "return [replace(found[0], value=17.0)]",
+        "probe errs: legal_top1 is 17.0, and a share: expected 0 to 1",
+    ),
+    "an interval upside down": (
+        MEASURE,
+        "return [replace(found[0], low=0.6, high=0.4)]",
+        "probe errs: legal_top1 is 0.5 from 0.6 to 0.4: expected low <= high",
+    ),
+    "never a number": (
+        OBJECTIVE,
+        "return Losses(losses.total * float('nan'), losses.parts, losses.hidden)",
+        "the loss is nan at step 1, before any weight has changed",
+    ),
+    "it leaves": (TASK, "raise SystemExit(0)", "in sample: SystemExit: 0"),
+    "a wrong value": (PROBE, "a, b = 1, 2, 3", "in measure: ValueError: too many values to unpack"),
+    "what the suite refuses": (
+        TASK,
+        "return super().sample('tests', start, n)",
+        "nextlat-bench: split = 'tests': expected one of train, validation, test\n",
+    ),
     "probe's own error": (PROBE, "yield size.bits", "line 12, in measure: AttributeError"),
 }
 
@@ -229,3 +256,26 @@ def test_a_field_that_json_lacks(value: Any) -> None:
     with pytest.raises(ValueError, match=r"Odd\.kinds = .*: no JSON can hold it; use numbers"):
         registry.parameters(Odd(value))
     assert registry.parameters(Odd([1, None, "x"])) == {"kinds": [1, None, "x"]}
+
+
+def test_a_task_that_can_be_changed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = "from nextlat_bench.tasks._core import Task", "Task", "x(self)", "pass"
+    (tmp_path / "changeable.py").write_text(OWN.format(*given).replace("frozen=True, ", ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"needs the decorator @dataclass\(frozen=True"):
+        registry.load("tasks", "changeable:Errs")
+
+
+def test_sample_looks_at_what_it_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *parts, first = TASK
+    body = f"{first}\n        return replace(batch, tokens=batch.tokens + 60)"
+    (tmp_path / "beyond.py").write_text(OWN.format(*parts, body))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "drawn.npz"
+    assert call(["sample", "beyond:Errs", "-n", "2", "--out", str(out)]) == 2
+    assert "errs.sample gave tokens from 60" in capsys.readouterr().err
+    assert not out.exists()

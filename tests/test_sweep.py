@@ -18,7 +18,7 @@ import real_runs
 from real_runs import ended, here
 
 from nextlat_bench import ray_engine
-from nextlat_bench.cli.measuring import grid
+from nextlat_bench.cli.measuring import cells, grid
 from nextlat_bench.console import console
 from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.presets import a5
@@ -311,13 +311,35 @@ def test_what_is_left_is_judged_by_what_was_run(tmp_path: Path) -> None:
     assert "about 0:2" in work.summary()
 
 
+def test_a_job_that_left_in_silence_has_failed(tmp_path: Path) -> None:
+    class Silent(Local):
+        def finish(self, folder: RunDir) -> Iterator[Tick]:
+            yield Tick("training", 0, 1, "")
+
+    work = Sweep([a5.run("gpt", "smoke", 0)], tmp_path, Silent(How(), Asked()), jobs=1)
+    assert not work.run(console())
+    assert [(cell.state, cell.why) for cell in work.cells] == [
+        ("failed", "its process ended before all was measured, without a word")
+    ]
+
+
 def test_the_grid() -> None:
-    cells = list(grid(["gpt", "nextlat"], ["objective.horizon=1,4", "training.steps=5"]))
-    assert cells == [
+    made = list(grid(["gpt", "nextlat"], ["objective.horizon=1,4", "training.steps=5"]))
+    assert made == [
         ("gpt", ("training.steps=5",)),
         ("nextlat", ("objective.horizon=1", "training.steps=5")),
         ("nextlat", ("objective.horizon=4", "training.steps=5")),
     ]
+    with pytest.raises(ValueError, match="no field of gpt and nextlat named 'horizn'; did you"):
+        list(grid(["gpt", "nextlat"], ["objective.horizn=1,2"]))
+    with pytest.raises(ValueError, match=r"--set training\.steps is there twice: write"):
+        list(grid(["gpt"], ["training.steps=5", "training.steps=6"]))
+
+
+def test_lists_may_have_blanks_but_no_gaps() -> None:
+    assert len(cells("path_star", "gpt, nextlat", "smoke", 1, graph="2x5, 2x3")) == 4
+    with pytest.raises(ValueError, match="graph = '': expected DEGREExLENGTH"):
+        cells("path_star", "gpt", "smoke", 1, graph="2x5,")
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin's; the verbs end by a code
         if os.environ.get("NEXTLAT_BENCH_TRACEBACK"):
             raise
         if stopped:  # torch's writer of files makes an error of its own of an interrupted write

@@ -147,7 +147,7 @@ def sweep(
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
     runs = cells(task, objective, scale, seeds, streets, graph, settings)
-    only = probes.split(",") if probes else None
+    only = listed(probes) if probes else None
     chosen_probes(task, "smoke", only)  # refused before anything is written
     for each in {json.dumps(run.to_json()["task"]): run.task for run in runs}.values():
         check_split(each, split)
@@ -175,6 +175,10 @@ def sweep(
     print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
 
 
+def listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")]
+
+
 def cells(
     task: str,
     objective: str,
@@ -187,8 +191,8 @@ def cells(
     """The runs of a sweep, from its options as they are written."""
     return [
         preset(task, name, scale, seed, list(values), streets=streets, graph=star)
-        for name, values in grid(objective.split(","), settings or [])
-        for star in (graph.split(",") if graph else [None])
+        for name, values in grid(listed(objective), settings or [])
+        for star in ([None] if graph is None else listed(graph))
         for seed in range(seeds)
     ]
 
@@ -204,6 +208,14 @@ def grid(objectives: list[str], settings: list[str]) -> Iterator[tuple[str, tupl
         for name in objectives
     }
     everywhere = set().union(*known.values())
+    paths = [setting.partition("=")[0] for setting in settings]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"--set {path} is there twice: write {path}=VALUE,VALUE")
+        part, _, field = path.partition(".")
+        if part == "objective" and "." not in field and path not in everywhere:
+            fields_there = sorted(name.partition(".")[2] for name in everywhere)
+            registry.check_name(f"field of {' and '.join(objectives)}", field, fields_there)
     for name in objectives:
         choices = []
         for setting in settings:

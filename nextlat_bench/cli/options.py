@@ -21,6 +21,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"nextlat-bench {version('nextlat-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=tell_version, is_eager=True, help="Print it and leave."),
+    ] = False,
+) -> None:
+    pass
+
+
 TaskName = Annotated[
     str,
     typer.Argument(

@@ -27,7 +27,7 @@ def run(
     objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0, graph: str | None = None
 ) -> Run:
     """One bar of the Path-Star figure. `graph`: DEGREExLENGTH, "2x5" is G(2,5)."""
-    degree, length = parsed(graph or GRAPHS[scale][0])
+    degree, length = parsed(GRAPHS[scale][0] if graph is None else graph)
     make = {"smoke": smoke, "laptop": laptop, "paper": paper}[scale]
     return make(objective, seed, degree, length)
 

@@ -1,0 +1,66 @@
+"""What somebody meets who tries the program cold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from real_runs import here, recipe, run_dir
+
+from nextlat_bench.report.records import collect
+from nextlat_bench.report.tables import table
+from nextlat_bench.tasks.a5 import A5
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of a run, and the oracle beside them."""
+    out = tmp_path_factory.mktemp("cold") / "runs"
+    for seed in ("0", "1"):
+        asked = recipe("path_star", out, "training.steps=2", objective="gpt")
+        assert here(*asked, "--seed", seed).returncode == 0
+    return out
+
+
+def test_its_version() -> None:
+    assert here("--version").stdout == "nextlat-bench 0.1.0\n"
+
+
+def test_a_copy_leaves_the_row_of_its_siblings_alone(runs: Path, tmp_path: Path) -> None:
+    """The exported model is the run's, and would be counted twice."""
+    exported = str(tmp_path / "exported")
+    assert here("export", str(run_dir(runs, "gpt")), exported).returncode == 0
+    copies = str(tmp_path / "copies")
+    asked = ["probe", "--model", exported, "--task", "path_star", "--out", copies]
+    assert here(*asked, "teacher_forced").returncode == 0
+    blocks = table("path_star", [*collect(runs), *collect(Path(copies))]).blocks(seeds=False)
+    rows = [row for block in blocks.values() for row in block if row.objective == "gpt"]
+    seeds = [row.num_seeds for row in rows if row.source == "measured" and row.num_seeds]
+    assert sorted(seeds) == [1, 2]
+
+
+def test_show_says_what_is_there(runs: Path) -> None:
+    [known] = runs.glob("path_star-oracle-*")
+    refused = here("show", str(known))
+    assert refused.returncode == 2
+    assert "It holds measurements, which nextlat-bench report --records shows" in refused.stderr
+    folder = run_dir(runs, "gpt")
+    weights = folder / "model.safetensors"
+    assert "done" in here("show", str(folder)).stdout
+    weights.rename(folder / "away")
+    assert "done, but without model.safetensors" in here("show", str(folder)).stdout
+    (folder / "away").rename(weights)
+
+
+def test_words_and_answers_that_cannot_be() -> None:
+    task = A5(group="S3", length=12)
+    words = task.prompts("test", 0, 3)
+    answers = task.answers(words)
+    assert task.check(words, answers).all()
+    for wrong in (answers[:, :0], answers[:1], answers[0]):
+        with pytest.raises(ValueError, match="expected a product for each element"):
+            task.check(words, wrong)
+    for off in (-6, 1000):
+        with pytest.raises(ValueError, match="expected elements, 0 to 5"):
+            task.check(words + off, answers)
+    with pytest.raises(ValueError, match=r"words of shape \(36,\): expected \(n, L\)"):
+        task.answers(np.ravel(words))

@@ -68,9 +68,14 @@ def bars(scene: Scene) -> "Figure":
         for panel, metric in zip(second[2:], DETOURS, strict=True):
             detoured(panel, block, objectives, headings, metric)
             panel.set_title(f"Detours, {metric} %", loc="left", fontsize=10)
-        above = {"xycoords": "axes fraction", "xytext": (0, 18), "textcoords": "offset points"}
-        heading = first[0].annotate(block.heading, (0, 1), **above, fontsize=10)
-        heading.set_in_layout(False)  # a title, however long, would widen its panel
+        first[0].annotate(  # a title, if it is long, widens its panel
+            block.heading,
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 18),
+            textcoords="offset points",
+            fontsize=10,
+        ).set_in_layout(False)
     entries: dict[str, Artist] = dict(means(objectives))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
     legend(out, entries)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_records import A5, record, seeds
 
@@ -42,6 +42,7 @@ any_record = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(any_record)
 def test_records_round_trip(tmp_path_factory: pytest.TempPathFactory, one: Record) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"

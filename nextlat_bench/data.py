@@ -100,8 +100,11 @@ def to_tensors(batch: Batch, packed: bool, device: torch.device | str = "cpu") -
     return TensorBatch(tokens, targets, document, position, scored, packed)
 
 
-def checked(batch: Batch, task: Task, n: int) -> Batch:
-    """The batch, or a ValueError if a task of somebody's own gave what cannot be trained on."""
+def checked(batch: Batch, task: Task, n: int | None = None) -> Batch:
+    """The batch, or a ValueError if a task of somebody's own gave what cannot be trained on.
+
+    `n`: how many rows were asked for of a split that has them all.
+    """
     who = f"{task.name}.sample"
     if not isinstance(batch, Batch):
         raise ValueError(f"{who} gave a {type(batch).__name__}: expected a Batch")
@@ -109,7 +112,7 @@ def checked(batch: Batch, task: Task, n: int) -> Batch:
     shapes = {name: np.shape(array) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1 or len(shapes["tokens"]) != 2:
         raise ValueError(f"{who} gave arrays of shapes {shapes}: expected (n, L) of each")
-    if len(batch.tokens) != n:
+    if n is not None and len(batch.tokens) != n:
         raise ValueError(f"{who} gave {len(batch.tokens)} rows of training examples: expected {n}")
     if other := [
         name for name, array in arrays.items() if np.asarray(array).dtype.kind not in "iu"
@@ -122,8 +125,10 @@ def checked(batch: Batch, task: Task, n: int) -> Batch:
                 f"{who} gave {name} from {array.min()} to {array.max()}: "
                 f"expected {lowest} to {highest}, by its vocabulary"
             )
-    if not (batch.targets >= 0).any() or not (batch.document >= 0).any():
-        raise ValueError(f"{who} gave no scored target in {n} examples: nothing to learn from")
+    scored = (batch.targets >= 0).any() and (batch.document >= 0).any()
+    if len(batch.tokens) and not scored:
+        num = len(batch.tokens)
+        raise ValueError(f"{who} gave no scored target in {num} examples: nothing to learn from")
     return batch
 
 

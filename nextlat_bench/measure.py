@@ -161,11 +161,11 @@ def exhibited(exhibit: Any, probe: str, run: str) -> bytes:
         raise ValueError(f"{who} no JSON ({error})") from None
 
 
-def check_possible(m: Measurement, unit: str, who: str) -> None:
+def check_possible(m: Measurement, unit: str, what: str) -> None:
     """Raises a ValueError for what no measurement can give."""
-    what = f"{who}: {f'{m.metric} {m.condition}'.strip()} is {m.value}"
     if m.value is None or not m.n:
         return
+    what = f"{what} is {m.value}"
     if math.isnan(m.value):
         raise ValueError(f"{what} over {m.n} trials: expected a number, or no trials")
     if unit == "share" and not -1e-9 <= m.value <= 1 + 1e-9:
@@ -202,10 +202,11 @@ def rows(
                 raise ValueError(f"{who} gave a {type(m).__name__}: expected a Measurement")
             if m.metric not in units:
                 raise ValueError(f"{who}: {m.metric!r} is none of its metrics")
+            what = f"{m.metric} {m.condition}".strip()
             if (m.metric, m.condition) in seen:
-                raise ValueError(f"{who} gave {f'{m.metric} {m.condition}'.strip()!r} twice")
+                raise ValueError(f"{who} gave {what!r} twice")
             seen.add((m.metric, m.condition))
-            check_possible(m, units[m.metric], who)
+            check_possible(m, units[m.metric], f"{who}: {what}")
             found.append(m)
     except NotApplicable as reason:
         found = [unmeasured(metric.name, str(reason)) for metric in probe.metrics]

@@ -1,11 +1,13 @@
 """What somebody meets who tries the program cold."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from real_runs import here, recipe, run_dir
 
+from nextlat_bench.console import console, follows
 from nextlat_bench.report.records import collect
 from nextlat_bench.report.tables import table
 from nextlat_bench.tasks.a5 import A5
@@ -23,6 +25,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_version() -> None:
     assert here("--version").stdout == "nextlat-bench 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "rank", "world", "silent"),
+    [
+        ("run", "1", "2", True),
+        ("run", "0", "2", False),
+        ("run", "1", "", False),
+        ("run", "1", "1", False),
+        ("report", "1", "2", False),
+    ],
+)
+def test_who_is_silent(
+    verb: str, rank: str, world: str, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pods set these variables for one process, too, and for verbs that train nothing."""
+    monkeypatch.setattr(sys, "argv", ["nextlat-bench", verb, "a5"])
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert follows() == silent
+    assert console().quiet == silent
 
 
 def test_a_copy_leaves_the_row_of_its_siblings_alone(runs: Path, tmp_path: Path) -> None:

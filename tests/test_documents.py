@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import runpy
 import shlex
 from functools import cache
 from io import BytesIO
@@ -113,6 +114,12 @@ def test_every_figure_of_the_committed_records_is_rendered() -> None:
         )
         assert ours.shape == theirs.shape, name
         assert (abs(ours - theirs) > 64).mean() < 0.002, name
+
+
+def test_the_machines_are_those_of_the_kept_provenance() -> None:
+    render = runpy.run_path(str(ROOT / "scripts" / "render.py"))
+    rendered = ROOT / "results" / "rendered" / "machines.md"
+    assert rendered.read_text(encoding="utf-8") == render["machines"]()
 
 
 def shown_tables() -> list[tuple[str, str]]:

@@ -135,3 +135,16 @@ def test_another_task_is_another_folder_of_a_model_of_ones_own(own: Path) -> Non
         sys.modules.pop("own_task", None)
         assert call(asked) == 0
     assert len(list((own / "runs").glob("own-own_model-flat-*/records.jsonl"))) == 2
+
+
+def test_an_exported_model_of_ones_own_task_is_measured_again_with_other_code(own: Path) -> None:
+    run = recipe("own_task:Own", own / "runs", "training.steps=2", objective="gpt")
+    assert call(run) == 0
+    exported = str(own / "model")
+    assert call(["export", str(run_dir(own / "runs", "gpt")), exported]) == 0
+    asked = ["probe", "--model", exported, "--task", "own_task:Own", "teacher_forced"]
+    for _ in range(2):  # once each
+        for text in ("SIZE = 1\n", "SIZE = 2\n"):
+            (own / "own_world.py").write_text(text)
+            assert call([*asked, "--out", str(own / "copies")]) == 0
+    assert len(list((own / "copies").glob("own-gpt-smoke-s0-*/records.jsonl"))) == 2

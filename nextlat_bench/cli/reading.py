@@ -64,9 +64,7 @@ def sample(
     from nextlat_bench.samples import texts, write_samples
 
     chosen = preset(task, "gpt", scale, 0, settings, streets=streets, graph=graph).task
-    batch = chosen.sample(split, start, n)
-    if num := len(getattr(batch, "tokens", "?")):  # what is no batch is named, too
-        checked(batch, chosen, num)
+    batch = checked(chosen.sample(split, start, n), chosen)
     if out is not None:
         write_samples(out, chosen, batch)
         print(f"{len(batch.tokens)} examples of {task}, split {split}, in {out}")

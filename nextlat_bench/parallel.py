@@ -33,7 +33,10 @@ def rank() -> int:
 
 def begun() -> int:
     """How many processes torchrun began; they have met in a `group` alone."""
-    return max(1, int(os.environ.get("WORLD_SIZE") or 1))
+    processes = os.environ.get("WORLD_SIZE") or "1"
+    if not processes.isdecimal() or int(processes) < 1:
+        raise ValueError(f"WORLD_SIZE={processes} in the environment: expected a number; unset it")
+    return int(processes)
 
 
 @contextmanager

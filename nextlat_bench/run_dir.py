@@ -157,6 +157,20 @@ class RunDir:
                     left.unlink()
             yield
 
+    @property
+    def in_use(self) -> bool:
+        """Does a process work in it at this moment?"""
+        import fcntl
+
+        try:
+            with (self.path / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # it has none, or may not be read
+            return False
+        return False
+
     # -- checkpoints ------------------------------------------------------------------------
 
     def save_checkpoint(self, step: int, files: dict[str, bytes]) -> None:

@@ -52,13 +52,21 @@ def run_view(folder: RunDir) -> "Table":
         )
     if folder.is_trained:
         facts["trained"] = settings(read_json(folder.trained))
-    if folder.is_done:
-        facts["state"] = (
-            "done" if folder.model.exists() else f"done, but without {folder.model.name}"
-        )
-    else:
-        facts["state"] = "trained, not all measured" if folder.is_trained else "not trained yet"
+    facts["state"] = state(folder)
     return facts_table(str(folder.path), facts)
+
+
+def state(folder: RunDir) -> str:
+    """How far a run is, and whether anybody is at work on it."""
+    if folder.is_done:
+        return "done" if folder.model.exists() else f"done, but without {folder.model.name}"
+    if folder.in_use:
+        return "being measured" if folder.is_trained else "being trained"
+    if folder.is_trained:
+        return "trained, not all measured; the same command measures the rest"
+    if saved := folder.saved():
+        return f"stopped; the same command goes on from step {int(saved[-1].name)}"
+    return "not begun"
 
 
 def made(folder: RunDir) -> dict[str, str]:

@@ -31,6 +31,7 @@ __all__ = [
     "check_heldout",
     "check_number",
     "check_option",
+    "check_pairs",
     "check_range",
     "check_share",
     "is_int",
@@ -115,6 +116,16 @@ def is_number(value: object, most: float = math.inf) -> bool:
     return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
 
 
+def check_pairs(prompts: IntArray, completions: IntArray) -> None:
+    """Raises a ValueError unless there is a row of completions to each of prompts."""
+    shapes = np.shape(prompts), np.shape(completions)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
+        raise ValueError(
+            f"prompts of shape {shapes[0]}, completions of shape {shapes[1]}: expected (n, P) and "
+            "(n, C)"
+        )
+
+
 def check_split(split: Split) -> None:
     if split not in SPLITS:
         raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
@@ -150,9 +161,17 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens)}
 
+    def used(self, ids: IntArray) -> list[int]:
+        """One sequence, (L,), without its padding; a ValueError that names an unknown token."""
+        used = [i for i in np.asarray(ids).tolist() if i != self.pad]
+        for i in used:
+            if not 0 <= i < len(self):
+                raise ValueError(f"token {i}: expected 0 to {len(self) - 1}")
+        return used
+
     def decode(self, ids: IntArray) -> list[str]:
         """Readable tokens of one sequence, without padding."""
-        return [self.tokens[i] for i in np.asarray(ids).tolist() if i != self.pad]
+        return [self.tokens[i] for i in self.used(ids)]
 
     def encode(self, tokens: list[str]) -> IntArray:
         """(L,) ids of readable tokens; a ValueError that names the first one that is unknown."""

@@ -36,6 +36,7 @@ from nextlat_bench.tasks._core import (
     Vocabulary,
     block_rng,
     check_count,
+    check_pairs,
 )
 from nextlat_bench.tasks._countdown_notation import Notation
 from nextlat_bench.tasks._countdown_solver import (
@@ -172,6 +173,7 @@ class Countdown(DrawnTask):
         self, prompts: IntArray, completions: IntArray
     ) -> tuple[BoolArray, BoolArray, FloatArray]:
         """(n,) each: is it right, is it in the released reading, and the share of equations."""
+        check_pairs(prompts, completions)
         numbers, targets = self.notation.read_prompts(prompts)
         equations, closed = self.notation.read(completions)
         left, operation, right, results = np.moveaxis(equations, 2, 0)

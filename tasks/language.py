@@ -39,6 +39,7 @@ from nextlat_bench.tasks._core import (
     check_field,
     check_heldout,
     check_option,
+    check_pairs,
     check_range,
 )
 from nextlat_bench.tasks._draws import epochs, row_hash
@@ -186,10 +187,10 @@ class Language(Task):
 
         words, decode = self.vocab.tokens, decoders.ByteLevel().decode
         parts: list[list[str]] = [[]]
-        for i in np.asarray(tokens).tolist():
+        for i in self.vocab.used(tokens):
             if i < self.first_mark:
                 parts[-1].append(words[i])
-            elif i != self.vocab.pad:
+            else:
                 parts += [[words[i]], []]
         shown = ""
         for part in filter(None, parts):
@@ -198,6 +199,7 @@ class Language(Task):
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
         """Is it, word for word, how a held-out document goes on? Nothing else is right or wrong."""
+        check_pairs(prompts, completions)
         both = np.hstack((prompts, completions)).astype(np.int64)
         if both.shape[1] > self.length:
             return np.zeros(len(both), np.bool_)

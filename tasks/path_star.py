@@ -42,6 +42,7 @@ from nextlat_bench.tasks._core import (
     check_count,
     check_field,
     check_option,
+    check_pairs,
     is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
@@ -146,6 +147,7 @@ class PathStar(DrawnTask):
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
         """The right path, `end`, then only padding. A malformed prompt is a ValueError."""
+        check_pairs(prompts, completions)
         right, completions = self.solve(prompts), np.asarray(completions)
         if completions.shape[1] < right.shape[1]:
             return np.zeros(len(right), bool)

@@ -39,6 +39,7 @@ from nextlat_bench.tasks._core import (
     check_field,
     check_heldout,
     check_option,
+    check_pairs,
     check_range,
     is_int,
     is_number,
@@ -164,6 +165,7 @@ class Taxi(DrawnTask):
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
         """Legal turns that end exactly at the destination, `end`, then only padding."""
+        check_pairs(prompts, completions)
         world = self.world()
         states = world.start(prompts)
         for tokens in np.asarray(completions).T:

@@ -257,6 +257,7 @@ COMMANDS: dict[str, Refusals] = {
                 ("html", LONG, "File name too long"),
             )
         },
+        "a file of something else": (["report", "--records", "a-file"], "or a .jsonl file"),
         "two sources": (["report", "--records", "runs", "--committed"], "choose one of them"),
         "figures in a file": (["report", "a5", "--figures", "a-file"], "a-file"),
         **{

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_runs import here, recipe, run_dir
+from real_runs import begin, here, recipe, run_dir, wait_for
 
 from nextlat_bench.console import console, follows
 from nextlat_bench.report.records import collect
 from nextlat_bench.report.tables import table
+from nextlat_bench.run_dir import RunDir
+from nextlat_bench.tasks._core import Task
 from nextlat_bench.tasks.a5 import A5
+from nextlat_bench.tasks.countdown import Countdown
+from nextlat_bench.tasks.path_star import PathStar
+from nextlat_bench.tasks.taxi import Taxi
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +72,29 @@ def test_show_says_what_is_there(runs: Path) -> None:
     assert refused.returncode == 2
     assert "It holds measurements, which nextlat-bench report --records shows" in refused.stderr
     folder = run_dir(runs, "gpt")
-    weights = folder / "model.safetensors"
+    weights, done = folder / "model.safetensors", folder / "DONE"
     assert "done" in here("show", str(folder)).stdout
     weights.rename(folder / "away")
     assert "done, but without model.safetensors" in here("show", str(folder)).stdout
     (folder / "away").rename(weights)
+    done.rename(folder / "later")
+    assert "trained, not all measured" in here("show", str(folder)).stdout
+    with RunDir(folder).lock():
+        assert "being measured" in here("show", str(folder)).stdout
+    assert not RunDir(folder).in_use
+    (folder / "later").rename(done)
+
+
+def test_show_tells_a_stopped_run_from_one_at_work(tmp_path: Path) -> None:
+    asked = recipe("path_star", tmp_path, "training.steps=100000", objective="gpt")
+    process = begin(asked, NEXTLAT_BENCH_CHECKPOINT_SECONDS="0")
+    wait_for(lambda: any(tmp_path.glob("*/checkpoints/0000000[1-9]")), process)
+    folder = str(run_dir(tmp_path, "gpt"))
+    assert "being trained" in here("show", folder).stdout
+    process.kill()
+    process.communicate()
+    step = int(RunDir(folder).saved()[-1].name)
+    assert f"stopped; the same command goes on from step {step}" in here("show", folder).stdout
 
 
 def test_words_and_answers_that_cannot_be() -> None:
@@ -87,3 +110,14 @@ def test_words_and_answers_that_cannot_be() -> None:
             task.check(words + off, answers)
     with pytest.raises(ValueError, match=r"words of shape \(36,\): expected \(n, L\)"):
         task.answers(np.ravel(words))
+
+
+@pytest.mark.parametrize("task", [Taxi(radius=500), PathStar(), Countdown()], ids=lambda t: t.name)
+def test_prompts_without_completions(task: Task) -> None:
+    prompts = task.prompts("test", 0, 3)
+    for wrong in (prompts[:2], prompts[:1], prompts[0]):
+        with pytest.raises(ValueError, match=r"expected \(n, P\) and \(n, C\)"):
+            task.check(prompts, wrong)
+    for off in (-1000, 10**6):
+        with pytest.raises(ValueError, match=f"token .*: expected 0 to {len(task.vocab) - 1}"):
+            task.text(prompts[0] + off)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -203,3 +204,21 @@ def test_no_registry_host_and_no_path_of_one_machine() -> None:
         if path.suffix in {".py", ".toml", ".md", ".txt", ""} and path.is_file():
             text = path.read_text(encoding="utf-8", errors="ignore")
             assert not [h for h in hosts if h in text], name
+
+
+def test_lists_kept_by_hand_are_whole() -> None:
+    """Help that loads no plugin, and looks and names in figures and tables."""
+    from nextlat_bench.cli import options
+    from nextlat_bench.registry import names
+    from nextlat_bench.report.columns import LABELS
+    from nextlat_bench.report.figures.a5 import ORDERS
+    from nextlat_bench.report.figures.style import LOOKS
+    from nextlat_bench.tasks._groups import GROUPS, multiplication_table
+
+    objectives = set(names("objectives"))
+    assert set(LOOKS) == objectives
+    assert objectives < set(LABELS)
+    for option, of in ((options.TaskName, set(names("tasks"))), (options.Objective, objectives)):
+        said = set(re.findall(r"\w+", option.__metadata__[0].help))
+        assert of <= said
+    assert {group: len(multiplication_table(group)) for group in GROUPS} == ORDERS

@@ -235,6 +235,13 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
+@pytest.mark.parametrize("size", ["abc", "0", "-1", "2.5"])
+def test_a_number_of_processes_that_is_none(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ValueError, match=f"WORLD_SIZE={size} in the environment"):
+        parallel.begun()
+
+
 def test_a_sweep_is_refused_under_torchrun(tmp_path: Path) -> None:
     """Its jobs would inherit where to meet, and wait for each other for ever."""
     done = here("sweep", "a5", "--scale", "smoke", "--out", str(tmp_path), **FIRST_OF_TWO)

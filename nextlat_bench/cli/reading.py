@@ -35,11 +35,12 @@ def show(
     if map is not None:
         check_map(folder, map)
     records = read(folder.records) if folder.records.exists() else []
-    screen.print(run_view(folder))
+    view = run_view(folder)
+    if map is not None:
+        draw_map(folder, map)  # what it refuses is refused before anything is shown
+    screen.print(view)
     if records:
         screen.print(measurements_view(records, []))
-    if map is not None:
-        draw_map(folder, map)
 
 
 @app.command()

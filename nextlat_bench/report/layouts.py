@@ -7,6 +7,7 @@ from nextlat_bench.report.columns import Column, Layout
 __all__ = ["DETOUR", "GREEDY", "LAYOUTS", "ahead", "countdown", "names"]
 
 DETOUR = ("p=0.75,replace=random",)
+HALF = ("p=0.5,replace=random",)
 # a model that answers at every position at once has no other way to answer
 GREEDY = ("decode=greedy", "decode=parallel")
 BRANCH = tuple(f"{decoded},score=branch" for decoded in GREEDY)
@@ -28,6 +29,19 @@ def distinction(metric: str) -> Column:
     """A share of distinctions."""
     heading = f"Distinction, {metric.replace('_', ' ')}"
     return Column("", heading, "distinction", metric, form=".2f", most=1.0)
+
+
+def compression(key: str, heading: str, protocol: str) -> Column:
+    """A share of pairs of histories that lead to one state."""
+    parameters = {"protocol": protocol}
+    return Column(
+        *(key, heading, "compression", "precision"), parameters=parameters, form=".2f", most=1.0
+    )
+
+
+def rank(key: str, heading: str, metric: str) -> Column:
+    """Of the hidden states at all positions."""
+    return Column(key, heading, "rank", metric, parameters={"positions": "all"})
 
 
 def at(reading: str, multiple: int, metric: str = "accuracy", heading: str = "") -> Column:
@@ -101,18 +115,19 @@ LAYOUTS = {
             Column("next_token", "Next-token %", "next_token", "legal_top1"),
             Column("legal", "Valid, legal %", "trajectories", "legal"),
             Column("reached", "Valid, reached %", "trajectories", "reached"),
-            Column(
-                *("compression", "Compression", "compression", "precision"),
-                parameters={"protocol": "precision"},
-                form=".2f",
-                most=1.0,
-            ),
-            Column(
-                *("rank", "Latent rank", "rank", "effective_rank"),
-                parameters={"positions": "all"},
-            ),
+            compression("compression", "Compression", "precision"),
+            compression("compression_released", "Compression, published", "released"),
+            rank("rank", "Latent rank", "effective_rank"),
+            Column("", "Detours 0.5, legal %", "detours", "legal", HALF),
             Column("detour_legal", "Detours 0.75, legal %", "detours", "legal", DETOUR),
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
+        ),
+        notes=(
+            "Compression: of two histories of one state, does each expect what the other goes on "
+            "with? Published: as the paper's script reads it, which asks after the history that "
+            "made the continuations, and so how peaked the model is; the paper's numbers are of it",
+            "Detours 0.75 leave the model fewer turns of its own than 0.5, so that it need not be "
+            "the lower",
         ),
     ),
     "states": Layout(
@@ -121,6 +136,8 @@ LAYOUTS = {
         columns=(
             *(known(reading) for reading in ("hidden", "untrained", "embedding")),
             *(distinction(metric) for metric in ("precision", "exact_precision", "recall")),
+            rank("", "Rank, centred", "effective_rank_centred"),
+            rank("", "Participation ratio", "participation_ratio"),
             Column("", "Transition, KL", "transition", "kl", ("steps=1",), form=".3f"),
             Column(
                 *("", "Transition, distance", "transition", "latent_distance_ratio", ("steps=1",)),
@@ -129,7 +146,7 @@ LAYOUTS = {
         ),
         notes=(
             "State probe: of unseen positions the share whose state a linear classifier reads off "
-            "the hidden states; then off those of the network before training, and off the tokens' "
+            "the hidden states; then off those of the network with random weights, and off the tokens' "
             "embeddings",
             "Distinction: precision, of the model's distinctions between two states the share that "
             "are true; exact precision, that are so at the very token that the model refuses; "
@@ -138,6 +155,9 @@ LAYOUTS = {
             "ideal learner: towards the greatest length the data take no turn after which the "
             "destination is out of reach, which the world allows, so that who has learnt them is "
             "not at 1",
+            "Participation ratio: as Table 1's latent rank, but of squared singular values, so that "
+            "it counts the strong directions alone; the rank counts a long tail of weak ones, too, "
+            "and without the mean of the states (centred) it is another",
             "Transition: how far the latent dynamics come out from the hidden state that the trunk "
             "has a token later: the KL of what either says next, in nats, and their distance over "
             "that of two states drawn at random; NextLat alone has such dynamics",
@@ -265,7 +285,7 @@ LAYOUTS = {
         notes=(
             "Cross-entropy, in nats, of the token so many steps ahead, as a softmax regression "
             "reads it off the frozen hidden state; less is better",
-            "Beside it what must be beaten 10 ahead: the same network before training, the current "
+            "Beside it what must be beaten 10 ahead: the same network with random weights, the current "
             "token's embedding, and the tokens' frequencies alone",
             "JTP's state is read before the light head that says its next token, MTP's after the "
             "block that does, BST's is the forward encoder's",

@@ -226,6 +226,8 @@ def collect_tried(*paths: Path) -> list[Record]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
+        if path.suffix != ".jsonl":
+            raise ValueError(f"{path}: expected a folder of runs, a run or a .jsonl file")
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder of records")

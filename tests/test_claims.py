@@ -191,12 +191,15 @@ def test_settings_are_judged_together_but_smoke() -> None:
 
 def test_every_claim_is_there_with_the_papers_numbers_and_the_rule() -> None:
     made = sheet(measured(HIGH, gpt=LOW, mtp=LOW, jtp=LOW))
-    assert len(made.grids[0].rows) == len(claims()) == 10
+    assert len(made.grids[0].rows) == len(claims()) == 11
     by_claim = {c.name: row for c, row in zip(claims(), made.grids[0].rows, strict=True)}
     assert by_claim["rank"][1].splitlines() == [
         *("NextLat 52.7", "GPT 160.1", "MTP 57.7", "JTP 215.8", "(Table 1)")
     ]
     assert by_claim["countdown"][1].startswith("NextLat 54.8\nGPT 33.1\nBST 42.3\nMTP 39.2\nJTP 39")
+    script = by_claim["compression, published"][1]  # which the paper's numbers are of
+    assert script == "NextLat 0.71\nGPT 0.65\nMTP 0.64\nJTP 0.32\n(Table 1)"
+    assert by_claim["compression"][1] == DASH
     assert by_claim["a5"][1] == "NextLat > 95.0\n(prose)"
     assert by_claim["training"][1].startswith("NextLat 3.09\nGPT 3.09\n")
     assert "NextLat 97.1, 99.8, 94.3" in by_claim["path-star"][1]

@@ -66,7 +66,7 @@ def paper(name: str, *keys: str) -> dict[tuple[str, int | None], tuple[float | N
 
 
 def test_published_numbers_are_the_papers() -> None:
-    keys = ("next_token", "legal", "compression", "rank", "detour_legal")
+    keys = ("next_token", "legal", "compression_released", "rank", "detour_legal")
     assert paper("taxi", *keys) == {(who, None): row for who, row in TAXI_PAPER.items()}
     found = {}
     for row in paper_rows("path_star", None, {}):

@@ -146,8 +146,8 @@ LAYOUTS = {
         ),
         notes=(
             "State probe: of unseen positions the share whose state a linear classifier reads off "
-            "the hidden states; then off those of the network with random weights, and off the tokens' "
-            "embeddings",
+            "the hidden states; then off those of the network with random weights, and off the "
+            "tokens' embeddings",
             "Distinction: precision, of the model's distinctions between two states the share that "
             "are true; exact precision, that are so at the very token that the model refuses; "
             "recall, of the true ones the share that the model makes. Read it beside Table 1's "
@@ -155,9 +155,9 @@ LAYOUTS = {
             "ideal learner: towards the greatest length the data take no turn after which the "
             "destination is out of reach, which the world allows, so that who has learnt them is "
             "not at 1",
-            "Participation ratio: as Table 1's latent rank, but of squared singular values, so that "
-            "it counts the strong directions alone; the rank counts a long tail of weak ones, too, "
-            "and without the mean of the states (centred) it is another",
+            "Participation ratio: how many directions there are by their squared singular values, "
+            "so that the strong alone count; Table 1's latent rank counts a long tail of weak "
+            "ones, too, and is another without the mean of the states (centred)",
             "Transition: how far the latent dynamics come out from the hidden state that the trunk "
             "has a token later: the KL of what either says next, in nats, and their distance over "
             "that of two states drawn at random; NextLat alone has such dynamics",
@@ -285,8 +285,8 @@ LAYOUTS = {
         notes=(
             "Cross-entropy, in nats, of the token so many steps ahead, as a softmax regression "
             "reads it off the frozen hidden state; less is better",
-            "Beside it what must be beaten 10 ahead: the same network with random weights, the current "
-            "token's embedding, and the tokens' frequencies alone",
+            "Beside it what must be beaten 10 ahead: the same network with random weights, the "
+            "current token's embedding, and the tokens' frequencies alone",
             "JTP's state is read before the light head that says its next token, MTP's after the "
             "block that does, BST's is the forward encoder's",
             "Intervals are mostly those of the tokens, which are the same for all models: what "

@@ -14,8 +14,9 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import MAX_ROWS, share_measurement, skipped, top1
+from nextlat_bench.probes._states import states_of
 from nextlat_bench.report.statistics import wilson_interval
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
     BoolArray,
@@ -44,19 +45,18 @@ def recurrent_top1(subject: Subject, tokens: IntArray) -> IntArray:
 
     The trunk reads the first token alone. NotApplicable where there are no latent dynamics.
     """
-    if not isinstance(subject, LatentDynamics):
-        raise NotApplicable(f"{subject.name} has no hidden states")
+    model = states_of(subject)
     out = np.empty(tokens.shape, dtype=np.int64)
     for i in range(0, len(tokens), MAX_ROWS):
         words = tokens[i : i + MAX_ROWS]
-        hidden = subject.hidden(words[:, :1])[:, 0]
+        hidden = model.hidden(words[:, :1])[:, 0]
         for t in range(words.shape[1]):
             if t > 0:
-                following = subject.predict_hidden(hidden, words[:, t])
+                following = model.predict_hidden(hidden, words[:, t])
                 if following is None:
                     raise NotApplicable(f"{subject.name} predicts no next hidden state")
                 hidden = following
-            out[i : i + MAX_ROWS, t] = subject.read_out(hidden).argmax(axis=1)
+            out[i : i + MAX_ROWS, t] = model.read_out(hidden).argmax(axis=1)
     return out
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._sampling import ratio_measurement, share
-from nextlat_bench.probes.state_probe import read, readings
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.probes._states import read, readings, standardised, states_of
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
     Batch,
@@ -46,9 +46,7 @@ def class_log_probs(
     import torch
     from torch.nn.functional import cross_entropy
 
-    mean, spread = hidden.mean(axis=0, dtype=np.float64), hidden.std(axis=0, dtype=np.float64)
-    spread[spread < 1e-12 * max(spread.max(), 1.0)] = 1.0
-    x, z = (torch.from_numpy(((h - mean) / spread).astype(np.float32)) for h in (hidden, test))
+    x, z = (torch.from_numpy(h.astype(np.float32)) for h in standardised(hidden, test))
     y = torch.from_numpy(labels.astype(np.int64))
     counts = np.bincount(labels, minlength=num_classes) + 1.0
     bias = torch.tensor(np.log(counts / counts.sum()), dtype=torch.float32, requires_grad=True)
@@ -111,19 +109,15 @@ class Lookahead(Probe):
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         """Deterministic: the first held-out sequences, `rng` is not used."""
-        if not isinstance(subject, LatentDynamics):
-            raise NotApplicable(f"{subject.name} has no hidden states")
+        model = states_of(subject)
         if task.parallel:
             raise NotApplicable(f"the answers of {task.name} are no tokens that lie ahead")
         batch = task.sample("test", 0, self.num_sequences)
         used = batch.document >= 0
         states = {
             name: read(source, batch.tokens, used, reading)
-            for name, (source, reading) in readings(subject).items()
+            for name, (source, reading) in readings(model).items()
         }
-        for name, features in states.items():
-            if not np.isfinite(features).all():
-                raise ValueError(f"{subject.name}: its {name} states are not finite")
         unit = np.unique(documents(batch), return_inverse=True)[1]  # (n,): of each row
         late = unit >= round((1 - self.test_share) * (unit.max() + 1))
         for k in self.distances:

@@ -14,7 +14,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.probes._states import ROWS_PER_CALL, read, states_of
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_count, check_option
 
 __all__ = ["OfStates", "Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
@@ -23,7 +24,6 @@ Positions = Literal["all", "scored", "prompt"]
 NUM_GROUPS = 10  # of sequences, for the jackknife
 STUDENT_95 = 2.2621571627409915  # 97.5% quantile of Student's t with NUM_GROUPS - 1 degrees
 FLOOR = 1e-12  # singular values under it are rounding
-ROWS_PER_CALL = 64
 
 
 def spectrum(hidden: FloatArray, centred: bool = False) -> FloatArray:
@@ -124,8 +124,7 @@ class OfStates(Probe):
         self, subject: Subject, task: Task, reading: str = "hidden"
     ) -> list[FloatArray]:
         """The chosen positions of each held-out sequence, (t, D), `num_positions` in all."""
-        if not isinstance(subject, LatentDynamics):
-            raise NotApplicable(f"{subject.name} has no hidden states")
+        model = states_of(subject)
         found: list[FloatArray] = []
         missing, start = self.num_positions, 0
         while missing > 0:
@@ -133,17 +132,15 @@ class OfStates(Probe):
             chosen = self.choose(batch)
             if not chosen.any():
                 break
-            used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
-            hidden = subject.hidden(batch.tokens[:, :used], reading)
-            for states, mask in zip(hidden, chosen[:, :used], strict=True):
-                if missing > 0 and mask.any():
-                    found.append(states[mask][:missing])
+            counts = chosen.sum(axis=1)
+            states = read(model, batch.tokens, chosen, reading)
+            for part in np.split(states, counts.cumsum()[:-1]):
+                if missing > 0 and len(part):
+                    found.append(part[:missing])
                     missing -= len(found[-1])
             start += len(batch)
         if not found:
             raise NotApplicable(f"{task.name} has no {self.positions!r} positions")
-        if not all(np.isfinite(states).all() for states in found):
-            raise ValueError(f"{subject.name}: its {reading} states are not finite")
         return found
 
     def choose(self, batch: Batch) -> BoolArray:

@@ -14,7 +14,8 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._sampling import replay, share, skipped, world_of
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.probes._states import read, readings, standardised, states_of
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     Batch,
     BoolArray,
@@ -28,7 +29,6 @@ from nextlat_bench.tasks._core import (
 
 __all__ = ["StateProbe", "linear_predictions", "state_labels"]
 
-ROWS_PER_CALL = 64
 MAX_ITERATIONS = 100  # five times as many gained 0.6 points on hidden states nearly collinear
 TOLERANCE = 1e-5  # scikit-learn's 1e-4 stops after a handful of steps when there are many classes
 
@@ -42,13 +42,12 @@ def linear_predictions(hidden: FloatArray, labels: IntArray, test_hidden: FloatA
     from sklearn.exceptions import ConvergenceWarning  # seconds to import
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = hidden.mean(axis=0, dtype=np.float64), hidden.std(axis=0, dtype=np.float64)
-    spread[spread < 1e-12 * max(spread.max(), 1.0)] = 1.0  # a constant feature stays a constant
+    train, test = standardised(hidden, test_hidden)
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the limit is part of the definition
-        model.fit((hidden - mean) / spread, labels)
-    return np.asarray(model.predict((test_hidden - mean) / spread), dtype=np.int64)
+        model.fit(train, labels)
+    return np.asarray(model.predict(test), dtype=np.int64)
 
 
 def state_labels(world: World, states: IntArray) -> IntArray:
@@ -97,9 +96,7 @@ class StateProbe(Probe):
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         """Deterministic: the first held-out sequences, `rng` is not used."""
-        world = world_of(task)
-        if not isinstance(subject, LatentDynamics):
-            raise NotApplicable(f"{subject.name} has no hidden states")
+        world, model = world_of(task), states_of(subject)
         batch = task.sample("test", 0, self.num_sequences)
         chosen, labels = labelled_positions(task, world, batch)
         sequence = np.nonzero(chosen)[0]  # (n,): of each chosen position
@@ -113,10 +110,8 @@ class StateProbe(Probe):
         unseen = int((~train & ~test).sum())
         why = Counter({"positions whose state occurs nowhere in training": unseen})
 
-        for condition, (source, reading) in readings(subject).items():
+        for condition, (source, reading) in readings(model).items():
             features = read(source, batch.tokens, chosen, reading)
-            if not np.isfinite(features).all():
-                raise ValueError(f"{subject.name}: its {condition} states are not finite")
             predicted = linear_predictions(features[train], labels[train], features[test])
             yield accuracy(predicted == labels[test], sequence[test], why, condition)
         yield accuracy(labels[test] == seen[visits.argmax()], sequence[test], why, "majority")
@@ -133,14 +128,6 @@ def accuracy(
     return Measurement("state_accuracy", value, low, high, n, *skipped(why), condition)
 
 
-def readings(subject: LatentDynamics) -> dict[str, tuple[LatentDynamics, str]]:
-    """Condition -> which subject to read, and what of it."""
-    known = getattr(subject, "readings", ("hidden", "embedding"))
-    found = {reading: (subject, reading) for reading in known}
-    fresh = getattr(subject, "untrained", None)
-    return {**found, "untrained": (fresh(), "hidden")} if fresh is not None else found
-
-
 def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArray, IntArray]:
     """(N, L) which positions are scored and have a label, and (n,) their labels, row by row."""
     first = task.prompts("test", 0, 1).shape[1] - 1  # where the world's first state is known
@@ -150,13 +137,3 @@ def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArra
         labels[:, t] = state_labels(world, states[:, t - first])
     chosen = (batch.targets >= 0) & (labels >= 0)
     return chosen, labels[chosen]
-
-
-def read(subject: LatentDynamics, tokens: IntArray, chosen: BoolArray, reading: str) -> FloatArray:
-    """(N, L) tokens -> (n, D): the reading at the chosen positions, row by row."""
-    used = int(np.flatnonzero(chosen.any(axis=0)).max()) + 1
-    parts = []
-    for i in range(0, len(tokens), ROWS_PER_CALL):
-        rows = slice(i, i + ROWS_PER_CALL)
-        parts.append(subject.hidden(tokens[rows, :used], reading)[chosen[rows, :used]])
-    return np.concatenate(parts)

@@ -14,10 +14,10 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes._states import read, states_of
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
-    Batch,
     BoolArray,
     FloatArray,
     IntArray,
@@ -27,7 +27,6 @@ from nextlat_bench.tasks._core import (
 
 __all__ = ["Transition", "kl_divergence", "rollouts"]
 
-ROWS_PER_CALL = 64
 MAX_FLOATS = 2**24  # of next-token distributions that are held at once
 
 
@@ -97,39 +96,27 @@ class Transition(Probe):
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
-        if not isinstance(subject, LatentDynamics):
-            raise NotApplicable(f"{subject.name} has no hidden states")
-        batch = task.sample("test", 0, self.num_sequences)
-        hidden = read(subject, batch)
-        guess = hidden[batch.document >= 0]  # g[0] = h, row by row
-        if not np.isfinite(guess).all():
-            raise ValueError(f"{subject.name}: its hidden states are not finite")
+        model, batch = states_of(subject), task.sample("test", 0, self.num_sequences)
+        used = batch.document >= 0
+        guess = hidden = read(model, batch.tokens, used)  # g[0] = h, row by row
+        number = used.cumsum().reshape(used.shape) - 1  # (N, L): of each position's hidden state
         for i, (going, row, at) in enumerate(rollouts(batch.document, self.steps), start=1):
             n, condition = len(row), f"steps={i}"
             if n < 2:
                 for metric in self.metrics:
                     yield unmeasured(metric.name, "no sequence is this long", condition)
                 continue
-            following = subject.predict_hidden(guess[going], batch.tokens[row, at])
+            following = model.predict_hidden(guess[going], batch.tokens[row, at])
             if following is None:
                 raise NotApplicable(f"{subject.name} predicts no next hidden state")
-            guess, actual = following, hidden[row, at]
+            guess, actual = following, hidden[number[row, at]]
             other = actual[(np.arange(n) + rng.integers(1, n, n)) % n]  # never itself
             error, chance = distances(guess, actual), distances(other, actual)
             yield ratio_measurement("latent_distance_ratio", error, chance, condition, row)
             scored = batch.targets[row, at] >= 0
-            divergence = read_out_divergence(subject, actual[scored], guess[scored])
+            divergence = read_out_divergence(model, actual[scored], guess[scored])
             every = np.ones_like(divergence)
             yield ratio_measurement("kl", divergence, every, condition, row[scored])
-
-
-def read(subject: LatentDynamics, batch: Batch) -> FloatArray:
-    """The hidden states of a batch, (N, L, D), a few sequences a call."""
-    parts = [
-        subject.hidden(batch.tokens[i : i + ROWS_PER_CALL])
-        for i in range(0, len(batch), ROWS_PER_CALL)
-    ]
-    return np.concatenate(parts)
 
 
 def read_out_divergence(

@@ -7,7 +7,7 @@ import pytest
 from hand_maps import MAP_SUBJECTS
 
 from nextlat_bench import registry
-from nextlat_bench.probes import transition
+from nextlat_bench.probes import _states, transition
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes._sampling import ratio_measurement
 from nextlat_bench.probes.transition import Transition, kl_divergence, rollouts
@@ -198,7 +198,7 @@ def test_an_impossible_token_makes_the_divergence_infinite(taxi):
 def test_few_rows_at_a_time_make_no_difference(taxi, monkeypatch):
     whole = measure(Latent(taxi), taxi)
     monkeypatch.setattr(transition, "MAX_FLOATS", 7 * len(taxi.vocab))
-    monkeypatch.setattr(transition, "ROWS_PER_CALL", 13)
+    monkeypatch.setattr(_states, "ROWS_PER_CALL", 13)
     parts = measure(Latent(taxi), taxi)
     assert parts.keys() == whole.keys()
     for key, row in whole.items():

@@ -29,6 +29,7 @@ from nextlat_bench.trained import numpy
 
 __all__ = ["CallableModel", "HuggingFace", "load_model"]
 
+BATCHED = 0.05  # in a probability: what rounding in bf16 may change in a larger batch
 CACHES = ("cache", "past_key_values")  # what transformers calls it, the newer name first
 
 
@@ -157,22 +158,25 @@ class CallableModel(Subject):
     """Any callable from tokens (n, T) to logits (n, T, V) over the task's vocabulary.
 
     A torch module is given a tensor on its own device, anything else a NumPy array of int64; either
-    may return either. Logits need not be normalised. Sessions read the whole prefix again.
+    may return either, or what holds them as `.logits`. They need not be normalised, and of padding
+    alone they may be anything. Sessions read the whole prefix again.
     """
 
     kind = "callable"
 
     def __init__(self, function: Callable[[Any], Any], task: Task, *, name: str = kind) -> None:
         self.function, self.name, self.vocab_size = function, name, len(task.vocab)
+        self.pad = task.vocab.pad
         self.facts: dict[str, Any] = {"model": name}
         if isinstance(function, nn.Module):
             function.eval()
         check_causal(self, task)
 
     @classmethod
-    def load(cls, dotted: str, task: Task) -> "CallableModel":
-        """`package.module:function`, also of the current folder. What its code says is part of the
-        model's identity; weights that it loads from elsewhere are not."""
+    def load(cls, dotted: str, task: Task) -> Subject:
+        """`package.module:function`, also of the current folder; or a Subject of one's own, which
+        is taken as it is. What its code says is part of the model's identity; weights that it loads
+        from elsewhere are not."""
         name, _, path = dotted.partition(":")
         registry.expect_foreign(name)
         try:
@@ -181,8 +185,12 @@ class CallableModel(Subject):
                 function = getattr(function, part)
         except (Exception, SystemExit) as error:
             raise ValueError(f"{dotted}: {what_happened(error)}") from error
-        if not callable(function):
-            raise ValueError(f"{dotted} is no function but {type(function).__name__}")
+        if isinstance(function, Subject):
+            return as_given(function, dotted, task)
+        if inspect.isclass(function) or not callable(function):
+            is_class = "a class: name one that is made of it"
+            kind = is_class if inspect.isclass(function) else type(function).__name__
+            raise ValueError(f"{dotted} is no function but {kind}")
         subject = cls(function, task, name=dotted)
         subject.facts |= source_of(name)
         return subject
@@ -198,6 +206,9 @@ class CallableModel(Subject):
             given = torch.as_tensor(given, device=weight.device)
         try:
             out = self.function(given)
+            out = getattr(out, "logits", out)
+            if isinstance(out, tuple):
+                raise TypeError("a tuple was returned; return the logits alone")
             logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out)
             logits = logits.astype(np.float64, casting="same_kind", copy=False)
         except MemoryError:
@@ -206,10 +217,31 @@ class CallableModel(Subject):
             raise ValueError(f"{self.name} could not be asked: {what_happened(error)}") from error
         expected = (*tokens.shape, self.vocab_size)
         if logits.shape != expected:
-            raise ValueError(f"{self.name} gave logits {logits.shape}: expected {expected}")
-        if not np.isfinite(logits.max(axis=-1)).all():
-            raise ValueError(f"{self.name} gave logits that are no probabilities")
+            said = f"{self.name} gave logits {logits.shape}: expected {expected}"
+            if logits.shape[:-1] == expected[:-1] and logits.shape[-1] > self.vocab_size:
+                said += f"; where the task's tokens come first, return [..., :{self.vocab_size}]"
+            raise ValueError(said)
+        wrong, padding = ~np.isfinite(logits.max(axis=-1)), np.asarray(tokens) == self.pad
+        if (wrong & ~padding).any():
+            raise ValueError(
+                f"{self.name} gave logits that are no probabilities, at {wrong.sum()} of "
+                f"{wrong.size} positions, first after token {np.asarray(tokens)[wrong][0]}"
+            )
+        if wrong.any():
+            logits = np.where(wrong[..., None], 0.0, logits)
         return np.asarray(log_softmax(logits, axis=-1))
+
+
+def as_given(subject: Any, dotted: str, task: Task) -> Subject:
+    """A Subject of one's own, with what identifies it."""
+    if subject.vocab_size != len(task.vocab):
+        raise ValueError(
+            f"{dotted} has a vocabulary of {subject.vocab_size}: {task.name} has {len(task.vocab)}"
+        )
+    check_causal(subject, task)
+    subject.kind = CallableModel.kind
+    subject.facts = {"model": dotted} | source_of(dotted.partition(":")[0])
+    return subject  # type: ignore[no-any-return]
 
 
 def what_happened(error: BaseException) -> str:
@@ -218,8 +250,9 @@ def what_happened(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}{f' ({where})' if where else ''}"
 
 
-def load_model(where: str, task: Task, device: str | None = None) -> HuggingFace | CallableModel:
-    """The model of a Hugging Face folder, or of a dotted name `package.module:function`."""
+def load_model(where: str, task: Task, device: str | None = None) -> Any:
+    """The Subject, with `kind` and `facts`, of a Hugging Face folder or of a dotted name
+    `package.module:function`, which may be a Subject itself."""
     if Path(where).is_dir():
         return HuggingFace.load(where, task, device)
     if ":" not in where:
@@ -228,7 +261,8 @@ def load_model(where: str, task: Task, device: str | None = None) -> HuggingFace
 
 
 def check_causal(subject: Subject, task: Task) -> None:
-    """A model that sees the answer before it gives it cannot be probed: a ValueError."""
+    """A model that sees the answer before it gives it, or other rows, cannot be probed: a
+    ValueError."""
     batch = task.sample("train", 0, 1)
     one = batch.tokens[:, : batch.lengths[0]]
     other = one.copy()
@@ -236,10 +270,15 @@ def check_causal(subject: Subject, task: Task) -> None:
     before, again, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, one, other))
     if not np.allclose(before, again, atol=1e-4):
         raise ValueError(
-            f"{subject.name} gives other logits for the same tokens: is dropout on? call .eval()"
+            f"{subject.name} gives other logits for the same tokens: is dropout on (call .eval()), "
+            "or does it keep a state from one call to the next?"
         )
     if not np.allclose(before, after, atol=1e-4):
         raise ValueError(f"{subject.name} reads ahead: a token changes what it says before it")
+    unlike = (one + 1) % subject.vocab_size
+    beside = subject.log_probs(np.concatenate([unlike, one]))[1:, :-1]
+    if not np.allclose(np.exp(before), np.exp(beside), atol=BATCHED):
+        raise ValueError(f"{subject.name} says something else of a row beside another one")
 
 
 def read_folder(path: Path) -> tuple[Any, str]:
@@ -284,7 +323,7 @@ def read_folder(path: Path) -> tuple[Any, str]:
 
 def ids_by_text(path: Path, task: Task) -> IntArray | None:
     """(V,) the ids of the task's tokens by their text; None where the folder has no tokenizer.json
-    that knows them all."""
+    or one that knows none of them. One that knows some is a ValueError."""
     file = path / "tokenizer.json"
     if not file.is_file():
         return None
@@ -295,7 +334,13 @@ def ids_by_text(path: Path, task: Task) -> IntArray | None:
     except Exception as error:
         raise ValueError(f"{file} is damaged: {error}") from None
     found = [known.get(token, -1) for token in task.vocab.tokens]
-    return None if -1 in found else np.array(found)
+    lacking = [token for token, i in zip(task.vocab.tokens, found, strict=True) if i < 0]
+    if 0 < len(lacking) < len(found):
+        raise ValueError(
+            f"{file} knows {len(found) - len(lacking)} of {len(found)} tokens of {task.name}, not "
+            f"{lacking[0]!r}: add what is missing, or take the file away if ids are the task's"
+        )
+    return None if lacking else np.array(found)
 
 
 @contextmanager

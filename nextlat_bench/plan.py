@@ -39,6 +39,11 @@ GPUS = {
     "v100": 125, "t4": 65, "a10": 125, "a100": 312, "l4": 121, "l40s": 362, "rtx4090": 165,
     "h100": 989, "h200": 989, "b200": 2250,
 }  # fmt: skip
+# The least memory that it is sold with, in 10**9 bytes, from the same.
+GPU_MEMORY = {
+    "v100": 16, "t4": 16, "a10": 24, "a100": 40, "l4": 24, "l40s": 48, "rtx4090": 24,
+    "h100": 80, "h200": 141, "b200": 180,
+}  # fmt: skip
 USED = 0.4  # share of a GPU's peak that is assumed; PaLM's training reports 0.46
 
 
@@ -153,7 +158,8 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     would fill it, or where its data are not at hand.
 
     A step is tried on as many examples as a couple of seconds allow. What the gradients took is
-    scaled to all of them; what the optimisers took is the same for any number.
+    scaled to all of them; what the optimisers took is the same for any number. What is kept grows
+    with the positions, of which a few examples may leave more unused than many do.
     """
     if counted["weight_bytes"] > MOST_MEMORY * memory() or not run.task.at_hand:
         return None
@@ -167,7 +173,7 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     optimizers = make_optimizers(run.training, model)
     precision = chosen_precision(run.training, device)
     with Workers(parts, None, device, precision) as workers:
-        whole, half = (kept(tried, model, last, share, workers) for share in (1, 2))
+        (whole, some), (half, fewer) = (kept(tried, model, last, n, workers) for n in (1, 2))
         gradients, updates = [], []
         for step in range(last, last + TRIED_STEPS + 1):
             batches = micro_batches_of(tried, step, device)
@@ -179,21 +185,30 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
             updates.append(now(device) - middle)
     share = examples / run.training.examples  # the first step warms up
     seconds = min(gradients[1:]) / share + min(updates[1:])
-    left = run.training.examples - examples
-    more = (whole - half) / (examples - examples // 2) * left  # what is kept but once cancels out
-    return Trial(seconds, whole + more, examples)
+    each = (whole - half) / (some - fewer) if some > fewer else whole / some  # without constants
+    left = positions(run) - some if examples < run.training.examples else 0
+    return Trial(seconds, whole + each * left, examples)
 
 
-def kept(run: Run, model: Model, step: int, share: int, workers: Workers) -> int:
-    """Bytes that autograd keeps in a step's forward passes with 1 / `share` of its examples."""
+def positions(run: Run) -> float:
+    """Of a step where examples are longest, padding included; of many, by a part of them."""
+    training, step = run.training, run.training.steps
+    parts = step_batches(run.task, step, training.examples, training.row_length, 1, "cpu")
+    return float(sum(batch.tokens.numel() for batch in parts))
+
+
+def kept(run: Run, model: Model, step: int, share: int, workers: Workers) -> tuple[int, int]:
+    """Bytes that autograd keeps in a step's forward passes with 1 / `share` of its examples, and
+    the positions of these."""
     training = replace(run.training, examples=run.training.examples // share or 1)
-    total = 0
+    total = count = 0
     for batch in micro_batches_of(replace(run, training=training), step * share, workers.device):
         with kept_by(model) as storages:
             loss = workers.losses(run.objective, model, batch).total
         total += sum(storages.values())
+        count += batch.tokens.numel()
         del loss
-    return total
+    return total, count
 
 
 def now(device: str) -> float:
@@ -255,8 +270,10 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
         f"{counted['tokens_per_step'] * steps:.3g} in all ({fill:.0%} of the positions)",
         "weights, gradients, moments": size(counted["weight_bytes"]),
     }
+    parts = run.training.micro_batches
     if tried:
-        facts["activations of a step"] = size(tried.activation_bytes)
+        each = f" for each of {parts} micro-batches" * (parts > 1)
+        facts["activations"] = f"{size(tried.activation_bytes / parts)}{each}"
     facts["arithmetic"] = f"{per_step:.3g} FLOPs a step, {per_step * steps:.3g} in all"
     if tried:
         facts["here, as measured"] = (
@@ -275,7 +292,20 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
             f"{duration(per_step * steps / (USED * peak))} at {USED:.0%} (assumed) of "
             f"{GPUS[gpu]:,} TFLOP/s"
         )
+        if tried:
+            room = GPU_MEMORY[gpu] * 10**9 - counted["weight_bytes"]
+            facts[f"in its {GPU_MEMORY[gpu]} GB"] = fits(tried.activation_bytes, room, parts)
     return facts_table(f"{run.task.name}, {run.objective.name}, {run.scale} scale", facts)
+
+
+def fits(activations: float, room: float, parts: int) -> str:
+    """In words: do a micro-batch's activations fit beside the weights, or how many would?"""
+    if room <= 0:
+        return "its weights alone do not fit: see --shard"
+    if activations / parts <= room:
+        return "fits"
+    least = -int(-activations // room)
+    return f"does not fit: add --set training.micro_batches={least}, or a number above it"
 
 
 def size(count: float) -> str:

@@ -68,6 +68,9 @@ def test_those_of_run_folders(tmp_path: Path) -> None:
     assert found.curves.keys() - committed_exhibits().curves.keys() == {"a", "b"}
     assert found.curves["a"].steps[-1] == 2100  # of a line cut off by a kill, nothing
     assert found.maps["b"] == small_map("b")
+    (tmp_path / "a" / "records.jsonl").write_text('{"run": "as it was made"}\n')  # renamed since
+    assert collect_exhibits(tmp_path).curves["as it was made"].steps == found.curves["a"].steps
+    (tmp_path / "a" / "records.jsonl").unlink()
     alone = collect_exhibits(tmp_path / "a", tmp_path / "b")
     assert (alone.curves, alone.maps) == (found.curves, found.maps)
     assert collect_exhibits(tmp_path / "a" / "metrics.jsonl") == committed_exhibits()

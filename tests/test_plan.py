@@ -125,6 +125,27 @@ def test_a_part_of_the_examples_stands_for_all() -> None:
     assert 1 / 4 < part.seconds_per_step / whole.seconds_per_step < 4
 
 
+def test_activations_are_those_of_the_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short walks leave most of a packed row unused; many do not. Micro-batches share them."""
+    run = taxi.run("gpt", "smoke", 0).override(["training.row_length=100", "training.examples=64"])
+    counted, found = cost(run), []
+    for share, parts in ((1, 1), (16, 1), (16, 4), (32, 1)):
+        its = run.override([f"training.micro_batches={parts}"])
+        rate = counted["flops_per_step"] / plan_module.SECONDS_OF_TRIAL / share
+        tried = trial(its, counted, rate)
+        assert tried is not None
+        assert tried.examples == max(64 // share, 2 * parts)
+        found.append(tried.activation_bytes)
+    assert found[1:] == pytest.approx([found[0]] * 3, rel=0.2)
+
+
+def test_what_fits_a_gpu() -> None:
+    assert plan_module.fits(80.0, 80.0, 1) == plan_module.fits(160.0, 80.0, 2) == "fits"
+    assert "training.micro_batches=3," in plan_module.fits(161.0, 80.0, 2)
+    assert "weights alone do not fit" in plan_module.fits(1.0, 0.0, 1)
+    assert plan_module.GPU_MEMORY.keys() == plan_module.GPUS.keys()
+
+
 def test_activations_are_what_autograd_keeps() -> None:
     """y = tanh(x W): x is kept for W's gradient, y for tanh's; the weight itself is not counted."""
     layer = torch.nn.Linear(3, 5, bias=False)

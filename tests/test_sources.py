@@ -97,14 +97,14 @@ def test_a_run_of_other_code_is_refused_until_it_is_put_back(
 
 
 def test_a_sweep_of_ones_own_task_in_its_folder(own: Path) -> None:
-    """Its jobs find it there, too; and no table is of it."""
+    """Its jobs find it there, too; and the report has a table of it."""
     _, *options = recipe("own_task:Own", own / "runs", "training.steps=2", objective="gpt")
     options.remove("--threads")
     options.remove("1")
     process = begin(["sweep", *options, "--seeds", "1"], cwd=own, stdout=subprocess.PIPE)
     printed, errors = ended(process)
     assert process.returncode == 0, errors
-    assert f"now: nextlat-bench show {run_dir(own / 'runs', 'gpt')}, or another" in printed
+    assert f"now: nextlat-bench report own --records {own / 'runs'}" in printed
 
 
 def test_a_run_that_was_stopped_does_not_go_on_with_other_code(

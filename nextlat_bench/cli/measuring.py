@@ -137,7 +137,6 @@ def sweep(
     from nextlat_bench import parallel, registry
     from nextlat_bench.job import Asked, How
     from nextlat_bench.measure import chosen_probes
-    from nextlat_bench.report.contents import names
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
     from nextlat_bench.train import chosen_device
 
@@ -168,10 +167,7 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    if split == "test" and task not in names():  # a task of one's own has no table
-        print(f"now: nextlat-bench show {shlex.quote(str(out / runs[0].id))}, or another of them")
-        return
-    table = "choices" if split != "test" else task
+    table = "choices" if split != "test" else runs[0].task.name
     print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
 
 

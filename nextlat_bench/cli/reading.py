@@ -150,7 +150,6 @@ def report(
     from nextlat_bench.report.records import collect_tried, found
 
     registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
-    chosen = [registry.check_name("table", name, names()) for name in tables or names()]
     if out is not None:
         check_out(out, format)
     if figures is not None and figures.exists() and not figures.is_dir():
@@ -159,6 +158,8 @@ def report(
         raise ValueError(f"--records {records[0]} and --committed: choose one of them")
     own = [] if shipped else records or [Path("runs")]
     rows, source = found(records or [], shipped)
+    known = names(rows)
+    chosen = [registry.check_name("table", name, known) for name in tables or known]
     exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
@@ -184,7 +185,7 @@ def report(
             atomic_write(out, text.encode())
             print(f"{out}: from {source}")
     if figures is not None:
-        for drawing in (d for name in chosen for d in figures_of(name)):
+        for drawing in (d for name in chosen for d in figures_of(name, rows)):
             path = figures / f"{drawing}.png"
             drawn = draw(drawing, rows, path, exhibits)
             print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)

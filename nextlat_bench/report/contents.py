@@ -1,10 +1,11 @@
 """All that `nextlat-bench report` shows, by name: the claims, the paper's tables, the probes' own
 validity, and what the presets were chosen from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report import choices, claims, tables, validity
+from nextlat_bench.report.layouts import layout_of
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_benchmarks, committed_choices, committed_known
@@ -12,15 +13,16 @@ from nextlat_bench.report.shipped import committed_benchmarks, committed_choices
 __all__ = ["made", "names", "titles"]
 
 
-def titles() -> dict[str, str]:
-    """Name -> title of everything, in the order in which it is shown."""
-    found = {name: tables.LAYOUTS[name].title for name in tables.names()}
+def titles(records: Sequence[Record] = ()) -> dict[str, str]:
+    """Name -> title of everything, in the order in which it is shown; a table of each task of one's
+    own that is in the records."""
+    found = {name: layout_of(name, records).title for name in tables.names(records)}
     last = {"validity": validity.TITLE, "choices": choices.TITLE}
     return {"claims": claims.TITLE} | found | last
 
 
-def names() -> list[str]:
-    return list(titles())
+def names(records: Sequence[Record] = ()) -> list[str]:
+    return list(titles(records))
 
 
 def made(
@@ -30,7 +32,8 @@ def made(
 
     `tried`: records of the validation split, for the choices; by default the committed ones.
     """
-    check_name("table", name, names())
+    records = list(records)
+    check_name("table", name, names(records))
     if name == "claims":
         return claims.claims_sheet(records, committed_benchmarks())
     if name == "validity":

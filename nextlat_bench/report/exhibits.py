@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nextlat_bench.files import check_kinds, parse_json, read_bytes, whole_rows
-from nextlat_bench.report.records import Record, grouped
+from nextlat_bench.report.records import Record, grouped, record_file
 
 __all__ = ["MAP_FILE", "Curve", "Exhibits", "StreetSketch", "collect_exhibits"]
 __all__ += ["committed_exhibits", "curve_of", "curve_records", "to_json"]
@@ -123,6 +123,14 @@ def run_folders(*paths: Path) -> list[Path]:
     return [folder for folder in folders if (folder / "run.json").is_file()]
 
 
+def run_of(folder: Path) -> str:
+    """As its records say, whatever the folder is called now."""
+    for file in (folder / record_file("test"), folder / record_file("validation")):
+        if file.is_file() and (rows := whole_rows(read_bytes(file).partition(b"\n")[0], run=str)):
+            return str(rows[0]["run"])
+    return folder.name
+
+
 def collect_exhibits(*paths: Path) -> Exhibits:
     """Those of run folders, and of the run folders in folders, over the committed ones."""
     known = committed_exhibits()
@@ -131,7 +139,7 @@ def collect_exhibits(*paths: Path) -> Exhibits:
         log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
         if log.is_file():
             rows = whole_rows(read_bytes(log), step=int, next_token=float)
-            if curve := curve_of(folder.name, rows):
+            if curve := curve_of(run_of(folder), rows):
                 curves[curve.run] = curve
         if sketch.exists():
             found = _parse(StreetSketch, read_bytes(sketch), str(sketch))

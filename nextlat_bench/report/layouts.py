@@ -1,10 +1,13 @@
 """The tables as data: which rows, which columns, and what a reader must know of them."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from nextlat_bench.report.columns import Column, Layout
+from nextlat_bench.report.columns import LABELS, PLAIN, Column, Layout
+from nextlat_bench.report.records import Record
 
-__all__ = ["DETOUR", "GREEDY", "LAYOUTS", "ahead", "countdown", "names"]
+__all__ = ["DETOUR", "GREEDY", "LAYOUTS", "ahead", "countdown", "layout_of", "names", "own_tasks"]
 
 DETOUR = ("p=0.75,replace=random",)
 HALF = ("p=0.5,replace=random",)
@@ -322,6 +325,48 @@ LAYOUTS = {
 }
 
 
-def names() -> list[str]:
-    """The tables there are."""
-    return sorted(LAYOUTS)
+FEW = 4  # conditions of one metric that a task of one's own has a column each of
+
+
+def names(records: Iterable[Record] = ()) -> list[str]:
+    """The tables there are: the suite's, then of each task of one's own."""
+    return [*sorted(LAYOUTS), *own_tasks(records)]
+
+
+def own_tasks(records: Iterable[Record]) -> list[str]:
+    """Those that are in no layout."""
+    return sorted({r.task for r in records} - {layout.task for layout in LAYOUTS.values()})
+
+
+def layout_of(table: str, records: Iterable[Record]) -> Layout:
+    """The named one; of a task of one's own all that was measured."""
+    return LAYOUTS.get(table) or _own(table, [r for r in records if r.task == table])
+
+
+def _own(task: str, records: list[Record]) -> Layout:
+    """Every metric, under each of its conditions where they are few, else under none."""
+    known = {(c.probe, c.metric): c for layout in LAYOUTS.values() for c in layout.columns}
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        found.setdefault((record.probe, record.metric), set()).add(record.condition)
+    columns = []
+    for (probe, metric), conditions in sorted(found.items()):
+        like = known.get((probe, metric), PLAIN)
+        for condition in sorted(conditions if len(conditions) <= FEW else conditions & {""}):
+            said = f"{probe}, {metric}{f', {condition}' * bool(condition)}{' %' * like.percent}"
+            column = Column("", said.replace("_", " "), probe, metric, (condition,))
+            columns.append(replace(column, form=like.form, most=like.most, typical=like.typical))
+    who = {r.objective for r in records}
+    order = {name: i for i, name in enumerate(LABELS)}
+    rows = sorted(who, key=lambda name: (name == "oracle", order.get(name, len(order)), name))
+    return Layout(
+        f"{task}: what was measured",
+        task=task,
+        rows=tuple(rows),
+        columns=tuple(columns),
+        settings={},
+        notes=(
+            f"Every metric that was measured of this task, under each of its conditions where they "
+            f"are no more than {FEW}; the records hold them all",
+        ),
+    )

@@ -16,7 +16,7 @@ from nextlat_bench.report import sheets
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, label_of
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.figures import FIGURES, figure, figures_of, png
+from nextlat_bench.report.figures import figure, figures_of, png
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct, grouped
 from nextlat_bench.report.sheets import Sheet
@@ -94,7 +94,7 @@ def page(
     the committed ones.
     """
     rows = distinct(records)
-    chosen = list(dict.fromkeys(tables or _in_order(names())))
+    chosen = list(dict.fromkeys(tables or _in_order(names(rows))))
     sections = [_section(name, made(name, rows, tried), rows, exhibits) for name in chosen]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
@@ -120,11 +120,10 @@ def _section(
     name: str, shown: Table | Sheet, records: Sequence[Record], exhibits: Exhibits | None
 ) -> Section:
     pictures = []
-    for each in figures_of(name):
+    for each in figures_of(name, records):
         drawn, its = figure(each, records, exhibits)
         if drawn is not None:
-            caption = FIGURES[each].caption
-            pictures.append(_picture(f"figure-{each}", caption, png(drawn), _drawn(its)))
+            pictures.append(_picture(f"figure-{each}", its.title, png(drawn), _drawn(its)))
     if isinstance(shown, Sheet):
         grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))
         return Section(name, shown.title, pictures, grids, "Details", more, shown.notes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
-from nextlat_bench.report.layouts import LAYOUTS, names
+from nextlat_bench.report.layouts import LAYOUTS, layout_of, names
 from nextlat_bench.report.published import paper_protocol, paper_rows
 from nextlat_bench.report.records import (
     Facts,
@@ -129,7 +129,7 @@ def _rows(
         known = [facts.get("horizon") for facts, _ in variants]
         horizons = dict.fromkeys(row["horizon"] for row in theirs if "horizon" in row)
         variants += [({"horizon": h}, []) for h in horizons if h not in known]
-        variants = sorted(variants or [({}, [])], key=_horizon)
+        variants = _in_order(variants or [({}, [])])
         papers = [_at(theirs, facts.get("horizon")) for facts, _ in variants]
         labels = told_apart([facts for facts, _ in variants], VARIANT, briefly=True)
         for i, (variant, group) in enumerate(variants):
@@ -148,9 +148,18 @@ def _rows(
     return rows
 
 
-def _horizon(variant: tuple[Facts, list[Record]]) -> int:
-    horizon = variant[0].get("horizon")
-    return horizon if isinstance(horizon, int) else 0
+def _in_order(variants: list[tuple[Facts, list[Record]]]) -> list[tuple[Facts, list[Record]]]:
+    """By horizon, then by the objective's other parameters, then by all else, each in the order of
+    the names: numbers as such, then words."""
+    every = {name for facts, _ in variants for name in facts}
+    names = sorted(every, key=lambda n: (n != "horizon", "." in n or n == "step", n))
+
+    def rank(value: Any) -> tuple[int, float, str]:
+        if isinstance(value, int | float):
+            return 1, float(value), ""
+        return (0, 0.0, "") if value is None else (2, 0.0, str(value))
+
+    return sorted(variants, key=lambda variant: [rank(variant[0].get(name)) for name in names])
 
 
 def _at(rows: Sequence[Facts], horizon: Any) -> Facts:
@@ -234,8 +243,10 @@ def _span(numbers: Iterable[int]) -> str:
 
 
 def table(name: str, records: Iterable[Record]) -> "Table":
-    """The named table. Records of other tasks are left out; their order does not matter."""
-    layout = LAYOUTS[check_name("table", name, names())]
+    """The named table, or that of a task of one's own. Records of other tasks are left out; their
+    order does not matter."""
+    records = list(records)
+    layout = layout_of(check_name("table", name, names(records)), records)
     blocks = blocks_of(name, layout, records)
     measured, notes = [block for block in blocks if block.records], [ABOUT_CELLS]
     notes += [f"{note}." for note in layout.notes]

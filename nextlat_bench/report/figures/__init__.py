@@ -24,6 +24,7 @@ from nextlat_bench.report.figures import (
 )
 from nextlat_bench.report.figures.scene import Drawing
 from nextlat_bench.report.figures.style import style
+from nextlat_bench.report.layouts import own_tasks
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import Table
 
@@ -43,14 +44,24 @@ FIGURES: dict[str, Drawing] = {
     "lookahead": lookahead.GAINS,
     "speculation": speculation.DRAFTS,
 }
+OF_ANY = {"spectrum": curves.spectra_of, "training": curves.training_of}  # also of one's own task
 for _table in ("taxi", "path_star", "countdown", "a5", "language"):
-    FIGURES[f"{_table}_spectrum"] = curves.spectra_of(_table)
-    FIGURES[f"{_table}_training"] = curves.training_of(_table)
+    for _kind, _make in OF_ANY.items():
+        FIGURES[f"{_table}_{_kind}"] = _make(_table)
 
 
-def figures_of(table: str) -> list[str]:
+def figures_of(table: str, records: Iterable[Record] = ()) -> list[str]:
     """The names of a table's figures."""
+    if table in own_tasks(records):
+        return [f"{table}_{kind}" for kind in OF_ANY]
     return [name for name, drawing in FIGURES.items() if drawing.table == table]
+
+
+def _drawing(name: str, records: Iterable[Record]) -> Drawing:
+    table, _, kind = name.rpartition("_")
+    if table in own_tasks(records) and kind in OF_ANY:
+        return OF_ANY[kind](table)
+    return FIGURES[check_name("figure", name, list(FIGURES))]
 
 
 def figure(
@@ -61,13 +72,14 @@ def figure(
 
     `exhibits`: of these runs; by default the committed ones.
     """
-    drawing = FIGURES[check_name("figure", name, list(FIGURES))]
+    records = list(records)
+    drawing = _drawing(name, records)
     scene = drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
     rows = tuple(row for block in scene.blocks for row in block.rows)
     its = Table(name, drawing.caption, scene.layout.columns, rows, ())
     if not scene.is_measured:
         return None, its
-    with style():
+    with style(scene.objectives):
         return drawing.make(scene), its
 
 

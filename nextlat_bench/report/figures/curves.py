@@ -71,9 +71,12 @@ def lines(panel: "Axes", scene: Scene, block: Block, metric: str, every: int) ->
         colour, marker = look(row.objective)
         looks = THIN | {"color": colour}
         if row.source == "measured":
+            every = max(1, min(every, len(points) // 3))  # of a short curve every point
             first = scene.objectives.index(row.objective) * every // len(scene.objectives)
             looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
             looks["markevery"] = (first, every)
+        elif len(points) == 1:
+            looks["marker"] = "."
         if points:
             panel.plot(*zip(*points, strict=True), **looks)
 

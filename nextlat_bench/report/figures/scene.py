@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nextlat_bench.report.columns import REFERENCES, Column, Layout
 from nextlat_bench.report.exhibits import Exhibits
-from nextlat_bench.report.layouts import LAYOUTS
+from nextlat_bench.report.layouts import layout_of
 from nextlat_bench.report.records import Record, distinct
 from nextlat_bench.report.tables import Block, Row, blocks_of
 
@@ -65,8 +65,9 @@ class Drawing:
     more: Callable[[Sequence[Record], Exhibits], list[Record]] = lambda records, exhibits: []
 
     def scene(self, records: Iterable[Record], exhibits: Exhibits) -> Scene:
-        layout = LAYOUTS[self.table]
-        mine = [r for r in distinct(records) if r.task == layout.task]
+        rows = distinct(records)
+        layout = layout_of(self.table, rows)
+        mine = [r for r in rows if r.task == layout.task]
         mine += self.more(mine, exhibits)
         layout = replace(layout, columns=self.columns(layout, mine))
         blocks = [

@@ -27,7 +27,8 @@ LOOKS = {
     "noisy_nextlat": ("#56B4E9", "d"),
     "gru": ("#D55E00", "P"),
 }
-OTHER = ("#000000", "X")
+# of people's own, in the order of their names
+OTHERS = (("#000000", "X"), ("#882255", "<"), ("#999933", ">"), ("#44AA99", "h"), ("#AA4499", "*"))
 GREY = "#777777"
 FALSE, UNUSED = "#e0201b", "#cfcfcf"  # streets that are made up, and those not driven on
 WIDTH = 9.0  # inches: its text can be read at the width of a README
@@ -58,18 +59,26 @@ DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))
 PAPER: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "alpha": 0.55}
 
 
+_own: dict[str, tuple[str, str]] = {}  # while a figure is drawn: the looks of people's own
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """This module's style, whatever the user's own settings of matplotlib are."""
+def style(objectives: Sequence[str] = ()) -> Iterator[None]:
+    """This module's style, whatever the user's own settings of matplotlib are; people's own
+    objectives, as far as there are looks, are told apart."""
     from matplotlib import style  # a second to import
 
-    with style.context(["default", STYLE]):
-        yield
+    _own.update(zip(sorted(set(objectives) - set(LOOKS)), OTHERS, strict=False))
+    try:
+        with style.context(["default", STYLE]):
+            yield
+    finally:
+        _own.clear()
 
 
 def look(objective: str) -> tuple[str, str]:
     """Its colour and marker."""
-    return LOOKS.get(objective, OTHER)
+    return LOOKS.get(objective) or _own.get(objective, OTHERS[-1])
 
 
 def hollow(colour: str) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _words(grid: sheets.Grid) -> Grid:
 def _cell(column: Column, cell: Estimate) -> Cell:
     value, *interval = column.lines(cell)
     number = cell.low if cell.value is None else cell.value  # of "> 95" the bound
-    key = "" if number is None or value == DASH else f"{number:.9g}"
+    key = "" if number is None or value == DASH else f"{number:.6g}"
     return Cell(value, " ".join(interval) if cell.low is not None else "", key)  # a loss has none
 
 

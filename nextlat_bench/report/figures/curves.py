@@ -71,10 +71,10 @@ def lines(panel: "Axes", scene: Scene, block: Block, metric: str, every: int) ->
         colour, marker = look(row.objective)
         looks = THIN | {"color": colour}
         if row.source == "measured":
-            every = max(1, min(every, len(points) // 3))  # of a short curve every point
-            first = scene.objectives.index(row.objective) * every // len(scene.objectives)
+            often = max(1, min(every, len(points) // 3))  # of a short curve every point
+            first = scene.objectives.index(row.objective) * often // len(scene.objectives)
             looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
-            looks["markevery"] = (first, every)
+            looks["markevery"] = (first, often)
         elif len(points) == 1:
             looks["marker"] = "."
         if points:

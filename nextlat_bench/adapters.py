@@ -221,11 +221,11 @@ class CallableModel(Subject):
             if logits.shape[:-1] == expected[:-1] and logits.shape[-1] > self.vocab_size:
                 said += f"; where the task's tokens come first, return [..., :{self.vocab_size}]"
             raise ValueError(said)
-        wrong, padding = ~np.isfinite(logits.max(axis=-1)), np.asarray(tokens) == self.pad
-        if (wrong & ~padding).any():
+        wrong, read = ~np.isfinite(logits.max(axis=-1)), np.asarray(tokens)
+        if (bad := wrong & (read != self.pad)).any():
             raise ValueError(
-                f"{self.name} gave logits that are no probabilities, at {wrong.sum()} of "
-                f"{wrong.size} positions, first after token {np.asarray(tokens)[wrong][0]}"
+                f"{self.name} gave logits that are no probabilities, at {bad.sum()} of {bad.size} "
+                f"positions, first after token {read[bad][0]}"
             )
         if wrong.any():
             logits = np.where(wrong[..., None], 0.0, logits)

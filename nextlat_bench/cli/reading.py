@@ -157,9 +157,9 @@ def report(
     if shipped and records:
         raise ValueError(f"--records {records[0]} and --committed: choose one of them")
     own = [] if shipped else records or [Path("runs")]
+    check_tables(tables or [], own)
     rows, source = found(records or [], shipped)
-    known = names(rows)
-    chosen = [registry.check_name("table", name, known) for name in tables or known]
+    chosen = tables or names(rows)
     exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
@@ -199,6 +199,19 @@ def source_of(name: str, source: str, own: list[Path], of_its_own: bool) -> str:
         mine = ", ".join(map(str, own))
         return mine if of_its_own else "the committed grid of nextlat-bench"
     return source
+
+
+def check_tables(tables: list[str], own: list[Path]) -> None:
+    """Refuses a name that is neither the suite's nor that of a task in these records, the only ones
+    that are read for it."""
+    from nextlat_bench.registry import check_name
+    from nextlat_bench.report.contents import names
+    from nextlat_bench.report.records import collect
+
+    if unknown := [name for name in tables if name not in names()]:
+        known = names(collect(*(path for path in own if path.exists())))
+        for name in unknown:
+            check_name("table", name, known)
 
 
 def check_out(out: Path, format: str) -> None:

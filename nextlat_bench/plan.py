@@ -186,15 +186,7 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     share = examples / run.training.examples  # the first step warms up
     seconds = min(gradients[1:]) / share + min(updates[1:])
     each = (whole - half) / (some - fewer) if some > fewer else whole / some  # without constants
-    left = positions(run) - some if examples < run.training.examples else 0
-    return Trial(seconds, whole + each * left, examples)
-
-
-def positions(run: Run) -> float:
-    """Of a step where examples are longest, padding included; of many, by a part of them."""
-    training, step = run.training, run.training.steps
-    parts = step_batches(run.task, step, training.examples, training.row_length, 1, "cpu")
-    return float(sum(batch.tokens.numel() for batch in parts))
+    return Trial(seconds, whole + each * (counted["positions_per_step"] - some), examples)
 
 
 def kept(run: Run, model: Model, step: int, share: int, workers: Workers) -> tuple[int, int]:

@@ -46,6 +46,17 @@ def test_all_that_was_measured_has_a_column_and_seeds_are_pooled() -> None:
     assert table("lift", [*MADE_UP, *lift_records()[::-1]]).csv() == made.csv()
 
 
+def test_variants_stand_in_the_order_of_their_settings() -> None:
+    """Whatever they were called and when they were measured: numbers as such, 9 before 10."""
+    tried = [(1, 0.01), (1, 0.04), (2, 0.01), (9, 0.02), (10, 0.01)]
+    rows = []
+    for horizon, rate in tried[::-1]:
+        training = {"steps": 2000, "rate": rate}
+        rows += seeds(rate, **LIFT | of("nextlat", horizon), training=training)
+    found = [row.variant for row in table("lift", rows).rows if row.source == "measured"]
+    assert [(v["horizon"], v["training.rate"]) for v in found] == tried
+
+
 def test_it_stands_among_all_tables() -> None:
     rows = lift_records()
     assert set(contents.names(rows)) - set(contents.names()) == {"lift"}

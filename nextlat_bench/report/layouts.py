@@ -1,7 +1,6 @@
 """The tables as data: which rows, which columns, and what a reader must know of them."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from nextlat_bench.report.columns import LABELS, PLAIN, Column, Layout
@@ -354,8 +353,8 @@ def _own(task: str, records: list[Record]) -> Layout:
         like = known.get((probe, metric), PLAIN)
         for condition in sorted(conditions if len(conditions) <= FEW else conditions & {""}):
             said = f"{probe}, {metric}{f', {condition}' * bool(condition)}{' %' * like.percent}"
-            column = Column("", said.replace("_", " "), probe, metric, (condition,))
-            columns.append(replace(column, form=like.form, most=like.most, typical=like.typical))
+            asked = "", said.replace("_", " "), probe, metric, (condition,)
+            columns.append(Column(*asked, form=like.form, most=like.most, typical=like.typical))
     who = {r.objective for r in records}
     order = {name: i for i, name in enumerate(LABELS)}
     rows = sorted(who, key=lambda name: (name == "oracle", order.get(name, len(order)), name))
@@ -366,7 +365,7 @@ def _own(task: str, records: list[Record]) -> Layout:
         columns=tuple(columns),
         settings={},
         notes=(
-            f"Every metric that was measured of this task, under each of its conditions where they "
+            "Every metric that was measured of this task, under each of its conditions where they "
             f"are no more than {FEW}; the records hold them all",
         ),
     )

@@ -59,7 +59,7 @@ def figures_of(table: str, records: Iterable[Record] = ()) -> list[str]:
 
 def _drawing(name: str, records: Iterable[Record]) -> Drawing:
     table, _, kind = name.rpartition("_")
-    if table in own_tasks(records) and kind in OF_ANY:
+    if name not in FIGURES and kind in OF_ANY and table in own_tasks(records):
         return OF_ANY[kind](table)
     return FIGURES[check_name("figure", name, list(FIGURES))]
 

@@ -26,6 +26,7 @@ def test_every_objective_is_in_the_legend(name: str) -> None:
     if name == "taxi_map":  # there they stand above the maps
         titles = [axes.get_title("left") for axes in drawn(name, records, exhibits).axes]
         found = [title.partition(",")[0] for title in titles] + ["one seed"]
+    found = [text.partition(" (d=")[0] for text in found]
     shown = {label_of(r.objective, "") for r in records if r.objective != "oracle"}
     assert {"MTP", "NextLat"} < shown
     assert shown | {"one seed"} <= set(found)
@@ -45,7 +46,7 @@ def test_an_objective_of_ones_own_is_drawn(name: str) -> None:
     more = Exhibits({**exhibits.curves, **curves}, {**exhibits.maps, **maps})
     made = drawn(name, [*records, *mine], more)
     titles = [axes.get_title("left").partition(",")[0] for axes in made.axes]
-    assert "mine" in [*legend(made), *titles]
+    assert "mine" in [text.partition(" (d=")[0] for text in [*legend(made), *titles]]
 
 
 @pytest.mark.parametrize("name", FIGURES)

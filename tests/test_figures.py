@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from figure_parts import bars, colour, drawn, points
+from figure_parts import bars, colour, drawn, legend, points
 from report_records import (
     A5,
     LENGTHS,
@@ -15,6 +15,7 @@ from report_records import (
     seeds,
 )
 
+from nextlat_bench.report.figures import figure
 from nextlat_bench.report.figures.style import LOOKS
 
 # ---- Path-Star
@@ -161,3 +162,65 @@ def test_short_words_have_no_panel_of_long_ones() -> None:
     made = drawn("a5", [*a5_records(), *short])
     assert [axes.get_xlim() for axes in made.axes] == [(1, 36), (36, 240), (1, 12)]
     assert {y for _, y in points(made.axes[2], linestyle=":")} == {round(100 / 6, 6)}
+
+
+# ---- what was chosen, and what is people's own
+
+
+def test_the_legend_names_the_horizon_of_what_is_drawn() -> None:
+    records = path_star_records()
+    assert "NextLat (d=3)" in legend(drawn("path_star", records))
+    assert "NextLat" in legend(drawn("countdown", countdown_records()))  # there it is the axis
+    other = [
+        replace(r, objective_parameters={"horizon": 1}, run=f"{r.run}-1")
+        for r in records
+        if (r.objective, r.seed) == ("nextlat", 0)
+    ]
+    assert "NextLat (d=3)" in legend(drawn("path_star", [*records, *other]))
+    said = figure("path_star", [*records, *other])[1].title
+    assert said.endswith("Of several settings one is drawn: NextLat (d=3).")
+    assert "several" not in figure("path_star", records)[1].title
+
+
+def test_each_of_ones_own_models_is_drawn() -> None:
+    """By the same adapter: six functions gave one bar, and it did not say whose."""
+    records = path_star_records()
+    other = {"objective": "callable", "training": {}, "decoder": {}, "step": -1}
+    own = [
+        replace(
+            r,
+            **other,
+            objective_parameters={"model": f"my_models.baselines:{k}"},
+            run=f"{k}",
+            value=value,
+        )
+        for r in records
+        if (r.objective, r.seed) == ("gpt", 0)
+        for k, value in (("first_order", 0.25), ("of_all_that_came_before", 0.75))
+    ]
+    made = drawn("path_star", [*records, *own])
+    assert {
+        *("Callable (my_models.baselines:first_order)", "NextLat (d=3)"),
+        "Callable (my_models.baselines:of_all_that_came_before)",
+    } < set(legend(made))
+    made.draw_without_rendering()
+    box = made.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= made.bbox.width  # in rows of five it was cut off
+    heights = {colour: height for _, height, colour, hatched in bars(made.axes[0]) if not hatched}
+    assert sorted(heights.values())[0] == 25
+    assert {25, 75} < set(heights.values())
+    assert len(heights) == 7
+
+
+def test_a_panel_without_a_number_says_so() -> None:
+    axes = drawn("taxi", seeds(0.9, 0.8)).axes
+    empty = [
+        panel.get_title("left").strip()
+        for panel in axes
+        if "not measured" in [text.get_text() for text in panel.texts]
+    ]
+    assert empty == [
+        *("Valid, reached %", "Compression", "Distinction, exact precision"),
+        *("Distinction, recall", "Detours, legal %", "Detours, reached %"),
+    ]  # of the others the paper's number stands there

@@ -190,7 +190,12 @@ def test_maps_side_by_side() -> None:
     made = drawn("taxi_map", records, exhibits)
     titles = [axes.get_title("left") for axes in made.axes]
     assert titles[0] == "GPT, seed 0\nfalse, by seed: 29.7, 30.0, 30.3 %"
-    assert [title.partition(",")[0] for title in titles] == ["GPT", "MTP", "JTP", "NextLat"]
+    assert [title.partition(",")[0] for title in titles] == [
+        "GPT",
+        "MTP (d=1)",
+        "JTP (d=1)",
+        "NextLat (d=1)",
+    ]
     assert streets(made.axes[0]) == {UNUSED: 40, FALSE: 6, "#000000": 39}
     assert [streets(axes)[FALSE] for axes in made.axes] == [6, 4, 3, 2]
     assert "© OpenStreetMap contributors" in [text.get_text() for text in made.texts]
@@ -221,4 +226,4 @@ def test_what_has_no_map_leaves_no_gap() -> None:
     kept = {run: its for run, its in exhibits.maps.items() if "-mtp-" not in run}
     made = drawn("taxi_map", records, replace(exhibits, maps=kept))
     titles = [axes.get_title("left").partition(",")[0] for axes in made.axes]
-    assert titles == ["GPT", "JTP", "NextLat"]
+    assert titles == ["GPT", "JTP (d=1)", "NextLat (d=1)"]

@@ -161,6 +161,18 @@ def test_a_table_that_is_too_wide_scrolls_by_itself(browser: Chromium) -> None:
     assert browser.run(f"{wide}.scrollWidth > {wide}.clientWidth && {wide}.tabIndex === 0")
 
 
+def test_a_picture_stays_large_enough_to_be_read(browser: Chromium) -> None:
+    """On a telephone it scrolls by itself; printed it is as wide as the paper at most."""
+    wide = "document.querySelector('figure .scroll')"
+    fits = f"{wide}.scrollWidth === {wide}.clientWidth"
+    assert browser.run(fits)
+    browser.shown(width=400)
+    assert browser.run("document.querySelector('figure img').offsetWidth") >= 576
+    assert browser.run(f"!({fits}) && {wide}.tabIndex === 0")
+    browser.shown(media="print", width=500)
+    assert browser.run("document.querySelector('figure img').offsetWidth") <= 500
+
+
 def brightness(browser: Chromium, element: str, what: str) -> float:
     """0 to 255, of a computed colour."""
     style = f"getComputedStyle(document.querySelector('{element}')).{what}"

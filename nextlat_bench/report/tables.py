@@ -81,6 +81,11 @@ class Row:
     protocols: tuple[str, ...] = ()
 
     @property
+    def drawn_as(self) -> str:
+        """Whom a figure shows as one: an objective, or one of people's own models."""
+        return self.label if "model" in self.variant else self.objective
+
+    @property
     def heads(self) -> list[str]:
         """Who, and of how many seeds."""
         who = self.label if self.source == "measured" else f"{self.label}, {self.source}"

@@ -59,13 +59,13 @@ def lengths(scene: Scene) -> "Figure":
         panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
         known: set[int] = set()
         for row in block.rows:
-            if row.source == "paper" or row.objective not in objectives:
+            if row.source == "paper" or row.drawn_as not in objectives:
                 continue
-            colour, marker = look(row.objective)
+            colour, marker = look(row.drawn_as)
             looks = THIN | {"color": colour}
             if row.source == "measured":  # marks where others' are not, for curves that agree
                 looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
-                looks["markevery"] = (objectives.index(row.objective), len(objectives))
+                looks["markevery"] = (objectives.index(row.drawn_as), len(objectives))
             for reading, dashes in READINGS.items():
                 points = [
                     (length, cell.value)
@@ -95,7 +95,7 @@ def lengths(scene: Scene) -> "Figure":
                 panel.tick_params(labelleft=False)
             else:
                 panel.remove()
-    entries = means(objectives)
+    entries = means(scene.labels)
     entries |= {r: one_line(color=GREY, linestyle=d) for r, d in READINGS.items()}
     entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)
     legend(out, entries | {"chance": one_line(**CHANCE)})

@@ -34,7 +34,7 @@ def horizons(scene: Scene) -> "Figure":
         beside = dict.fromkeys(place.values(), 0.05)  # of the mean, for the next seeds there
         for objective in objectives:
             colour, marker = look(objective)
-            rows = [row for row in block.rows if row.objective == objective]
+            rows = [row for row in block.rows if row.drawn_as == objective]
             points = [
                 (x, r) for h, x in place.items() for r in rows if r.variant.get("horizon") == h
             ]
@@ -56,7 +56,7 @@ def horizons(scene: Scene) -> "Figure":
         panel.set(xlim=(-0.8, len(known) - 0.6), ylim=(0, None))
         panel.set(xlabel="horizon", ylabel="held-out targets, %")
         panel.set_title(block.heading, loc="left")
-    entries = means(objectives)
+    entries = means(scene.labels)
     entries["one seed"] = one_line(**SEED)
     legend(out, entries | {"paper, 4 inputs, its checker": one_line(color=GREY, **PAPER)})
     return out

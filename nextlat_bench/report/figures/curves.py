@@ -64,15 +64,15 @@ def lines(panel: "Axes", scene: Scene, block: Block, metric: str, every: int) ->
     """The mean of each objective, a mark at every so many points, and its seeds as thin lines."""
     chosen = [(i, c) for i, c in enumerate(scene.layout.columns) if c.metric == metric]
     for row in block.rows:
-        if row.objective not in scene.objectives:
+        if row.drawn_as not in scene.objectives:
             continue
         cells = [(number_of(c), row.cells[i].value) for i, c in chosen]
         points = [(x, y) for x, y in cells if y is not None]
-        colour, marker = look(row.objective)
+        colour, marker = look(row.drawn_as)
         looks = THIN | {"color": colour}
         if row.source == "measured":
             often = max(1, min(every, len(points) // 3))  # of a short curve every point
-            first = scene.objectives.index(row.objective) * often // len(scene.objectives)
+            first = scene.objectives.index(row.drawn_as) * often // len(scene.objectives)
             looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
             looks["markevery"] = (first, often)
         elif len(points) == 1:
@@ -93,7 +93,7 @@ def training(scene: Scene) -> "Figure":
         panel.set_ylabel("next-token loss, nats")
     for panel in axes[len(scene.blocks) :]:
         panel.remove()
-    legend(out, means(scene.objectives) | {"one seed": one_line(color=GREY, **THIN)})
+    legend(out, means(scene.labels) | {"one seed": one_line(color=GREY, **THIN)})
     return out
 
 
@@ -111,7 +111,7 @@ def spectra(scene: Scene) -> "Figure":
         axes[2 * i].set_yscale("log")
         axes[2 * i + 1].set_ylim(0, 1.03)
         axes[2 * i].set_title(block.heading, loc="left")
-    legend(out, means(scene.objectives) | {"one seed": one_line(color=GREY, **THIN)})
+    legend(out, means(scene.labels) | {"one seed": one_line(color=GREY, **THIN)})
     return out
 
 

@@ -53,7 +53,7 @@ def picture(scene: Scene) -> "Figure":
     for panel, block in zip(axes, scene.blocks, strict=True):
         least = 1.0
         for row in block.rows:
-            colour, marker = look(row.objective)
+            colour, marker = look(row.drawn_as)
             looks = THIN | {"color": colour}
             if row.source == "measured":
                 looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
@@ -70,7 +70,7 @@ def picture(scene: Scene) -> "Figure":
         panel.set(xlabel="tokens ahead", ylabel="nats gained over frequencies")
         panel.minorticks_off()
         panel.set_title(block.heading, loc="left")
-    entries = means(scene.objectives)
+    entries = means(scene.labels)
     for horizon, dashes in zip(horizons, DASHES, strict=False):
         entries |= {f"d = {horizon}": one_line(color=GREY, linestyle=dashes)} if horizon else {}
     entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)

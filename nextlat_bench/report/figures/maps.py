@@ -5,7 +5,7 @@ from math import cos, radians
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.report.columns import Column, Layout, label_of
+from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.exhibits import StreetSketch
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours, value
 from nextlat_bench.report.figures.style import FALSE, UNUSED, WIDTH, canvas, legend, one_line
@@ -82,19 +82,19 @@ def shown(scene: Scene, block: Block) -> list[tuple[str, StreetSketch]]:
     """Of each objective the first seed that has a map, with what is said above it."""
     found = []
     for objective in scene.objectives:
-        rows = [r for r in block.rows if r.objective == objective and r.source != "paper"]
-        mine = [r for r in block.records if r.objective == objective]
+        rows = [r for r in block.rows if r.drawn_as == objective and r.source != "paper"]
+        mine = [r for r in block.records if rows and r.objective == rows[0].objective]
         runs = {
             r.seed: r.run
             for facts, group in variants_of(mine)
-            if rows and facts == rows[0].variant
+            if facts == rows[0].variant
             for r in group
         }
         seed = next((s for s in sorted(runs) if runs[s] in scene.exhibits.maps), None)
         if seed is None:
             continue
         shares = [f"{value(row):.1f}" for row in rows if row.source.startswith("seed")]
-        said = f"{label_of(objective, '')}, seed {seed}"
+        said = f"{rows[0].label}, seed {seed}"
         all_of = f"false, by seed: {', '.join(shares)} %"
         found.append((f"{said}\n{all_of}", scene.exhibits.maps[runs[seed]]))
     return found

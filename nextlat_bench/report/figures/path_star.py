@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.columns import label_of
 from nextlat_bench.report.figures.scene import Drawing, Scene, only, seeds_beside, value
 from nextlat_bench.report.figures.style import (
     CHANCE,
@@ -62,7 +61,7 @@ def graphs(scene: Scene) -> "Figure":
         sides = [bool(block.records), any(row.source == "paper" for row in block.rows)]
         wide = 0.84 / (len(objectives) * max(1, sum(sides)))
         for k, objective in enumerate(objectives):
-            rows = [row for row in block.rows if row.objective == objective]
+            rows = [row for row in block.rows if row.drawn_as == objective]
             colour, _ = look(objective)
             left = x - 0.42 + wide * (sum(sides) * k + 0.5)
             for row in rows:
@@ -80,7 +79,7 @@ def graphs(scene: Scene) -> "Figure":
     axes[0].tick_params(axis="x", length=0)
     axes[0].set_xlim(-0.5, len(blocks) - 0.5)
     axes[0].set(ylabel="whole paths right, greedy %", ylim=(0, 103))
-    entries: dict[str, Artist] = {label_of(o, ""): Patch(color=look(o)[0]) for o in objectives}
+    entries: dict[str, Artist] = {scene.labels[o]: Patch(color=look(o)[0]) for o in objectives}
     entries |= {"one seed": one_line(**SEED), "paper, sampled": Patch(**hollow(GREY))}
     legend(out, entries | {"chance": one_line(**CHANCE)})
     return out
@@ -103,7 +102,7 @@ def data(scene: Scene) -> "Figure":
     for panel, blocks in zip(axes, graphs.values(), strict=True):
         for k, objective in enumerate(objectives):
             colour, marker = look(objective)
-            found = [[r for r in b.rows if r.objective == objective] for b in blocks]
+            found = [[r for r in b.rows if r.drawn_as == objective] for b in blocks]
             means_of = [[r for r in rows if r.source == "measured"] for rows in found]
             line = [(x, value(rows[0])) for x, rows in enumerate(means_of) if rows]
             panel.plot(*zip(*line, strict=True), **MEAN, color=colour, marker=marker)
@@ -121,7 +120,7 @@ def data(scene: Scene) -> "Figure":
         if sizes[-1]:
             heading = heading.replace(f", {sizes[-1]:,} graphs", "")
         panel.set_title(heading, loc="left")
-    entries = means(objectives) | {"one seed": one_line(**SEED), "chance": one_line(**CHANCE)}
+    entries = means(scene.labels) | {"one seed": one_line(**SEED), "chance": one_line(**CHANCE)}
     legend(out, entries)
     return out
 

@@ -1,7 +1,7 @@
 """What a figure is made of: rows of a table, of its own columns.
 
-Of several variants of one objective a figure shows the one of most seeds, then of most steps; the
-table has them all.
+Of several variants of one objective a figure shows the one of most seeds, then of most steps, and
+says which; the table has them all. Models of one's own are all shown.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from nextlat_bench.report.columns import REFERENCES, Column, Layout
+from nextlat_bench.report.columns import REFERENCES, Column, Layout, label_of
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.layouts import layout_of
 from nextlat_bench.report.records import Record, distinct
@@ -25,11 +25,16 @@ Columns: TypeAlias = Callable[[Layout, Sequence[Record]], tuple[Column, ...]]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: a layout of the figure's own columns, and blocks of the rows to be shown."""
+    """What is drawn: a layout of the figure's own columns, and blocks of the rows to be shown.
+
+    of_several: the labels of variants that stand for others, too.
+    """
 
     layout: Layout
     blocks: list[Block]
     exhibits: Exhibits
+    by_horizon: bool
+    of_several: list[str]
 
     @property
     def is_measured(self) -> bool:
@@ -38,11 +43,23 @@ class Scene:
 
     @cached_property
     def objectives(self) -> list[str]:
-        """Those with a number, in the table's order; references are not drawn."""
+        """Those with a number, in the table's order, and people's own models; references are not
+        drawn."""
         rows = [row for block in self.blocks for row in block.rows]
-        shown = {row.objective for row in rows if has_value(row)}
-        order = dict.fromkeys(o for b in self.blocks for o in self.layout.shown(b.records))
-        return [o for o in order if o in shown and o not in REFERENCES]
+        shown = {row.drawn_as for row in rows if has_value(row)}
+        order = dict.fromkeys(row.drawn_as for row in rows)
+        return [who for who in order if who in shown and who not in REFERENCES]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Objective -> what the legend calls it, with the horizons that were chosen for it."""
+        found = {}
+        for who in self.objectives:
+            rows = [r for b in self.blocks for r in b.rows if r.drawn_as == who and has_value(r)]
+            given = {r.variant.get("horizon") for r in rows if r.source == "measured"}
+            horizons = sorted(given - {None}) if not self.by_horizon else []
+            found[who] = label_of(who, ", ".join(f"d={horizon}" for horizon in horizons))
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,24 +87,30 @@ class Drawing:
         mine = [r for r in rows if r.task == layout.task]
         mine += self.more(mine, exhibits)
         layout = replace(layout, columns=self.columns(layout, mine))
-        blocks = [
-            replace(block, rows=chosen(block.rows, self.by_horizon))
-            for block in self.keep(blocks_of(self.table, layout, mine))
-        ]
-        return Scene(layout, blocks, exhibits)
+        blocks, of_several = [], []
+        for block in self.keep(blocks_of(self.table, layout, mine)):
+            rows_of_it, several = chosen(block.rows, self.by_horizon)
+            blocks.append(replace(block, rows=rows_of_it))
+            of_several += several
+        return Scene(layout, blocks, exhibits, self.by_horizon, list(dict.fromkeys(of_several)))
 
 
-def chosen(rows: Sequence[Row], by_horizon: bool) -> list[Row]:
-    """One variant of each objective (or of each of its horizons): mean, seeds and paper's row."""
+def chosen(rows: Sequence[Row], by_horizon: bool) -> tuple[list[Row], list[str]]:
+    """One variant of each objective (or of each of its horizons): mean, seeds and paper's row; and
+    the labels of those that were chosen of several."""
 
     def who(row: Row) -> tuple[str, object]:
-        return row.objective, row.variant.get("horizon") if by_horizon else None
+        return row.drawn_as, row.variant.get("horizon") if by_horizon else None
 
-    best: dict[tuple[str, object], Row] = {}
+    variants: dict[tuple[str, object], list[Row]] = {}
     for row in rows:
         if row.source == "measured":
-            best[who(row)] = max(best.get(who(row), row), row, key=weight)
-    return [r for r in rows if r.source == "paper" or r.label == best[who(r)].label]
+            variants.setdefault(who(row), []).append(row)
+    best = {key: max(its, key=weight) for key, its in variants.items()}
+    kept = [r for r in rows if r.source == "paper" or r.label == best[who(r)].label]
+    several = [best[key] for key, its in variants.items() if sum(map(has_value, its)) > 1]
+    drawn = (row for row in several if has_value(row) and row.objective not in REFERENCES)
+    return kept, [row.label for row in drawn]
 
 
 def weight(row: Row) -> tuple[int, int]:

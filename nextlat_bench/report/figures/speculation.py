@@ -84,7 +84,7 @@ def drafts(scene: Scene) -> "Figure":
                     points = [
                         (x, value(row, at[metric, draft, kind])) for x, draft in enumerate(known)
                     ]
-                    colour, marker = look(row.objective)
+                    colour, marker = look(row.drawn_as)
                     dashes = DASHES[horizons.index(row.variant.get("horizon", 0)) % len(DASHES)]
                     if row.source == "measured":
                         looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
@@ -100,7 +100,7 @@ def drafts(scene: Scene) -> "Figure":
                         looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
                         panel.plot(*zip(*points, strict=True), **looks)
                 for g, group in enumerate(by_label(block.rows)):
-                    looks = SEED | {"markeredgecolor": look(group[0].objective)[0]}
+                    looks = SEED | {"markeredgecolor": look(group[0].drawn_as)[0]}
                     looks |= {"markersize": 3.5}
                     for beside, row in seeds_beside(group):
                         for x, draft in enumerate(known):
@@ -116,7 +116,7 @@ def drafts(scene: Scene) -> "Figure":
                     panel.set_ylabel(said)
                 if metric == next(iter(said_of)):
                     panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
-    entries = means(scene.objectives)
+    entries = means(scene.labels)
     for horizon, dashes in zip(horizons, DASHES, strict=False):
         if horizon:
             entries[f"d = {horizon}"] = one_line(color=GREY, linestyle=dashes)

@@ -3,11 +3,9 @@
 The same figure gives the same bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-from nextlat_bench.report.columns import label_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -99,11 +97,11 @@ def canvas(
     return out, list(panels.ravel())
 
 
-def means(objectives: Sequence[str]) -> "dict[str, Artist]":
-    """Their lines, for a legend."""
+def means(labels: Mapping[str, str]) -> "dict[str, Artist]":
+    """The lines of these objectives, for a legend."""
     from matplotlib.lines import Line2D
 
-    looks = {label_of(objective, ""): look(objective) for objective in objectives}
+    looks = {label: look(objective) for objective, label in labels.items()}
     return {who: Line2D([], [], **MEAN, color=c, marker=m) for who, (c, m) in looks.items()}
 
 
@@ -115,6 +113,11 @@ def one_line(**looks: Any) -> "Artist":
 
 
 def legend(drawn: "Figure", entries: "dict[str, Artist]") -> None:
-    num_rows = -(-len(entries) // 5)
-    columns = -(-len(entries) // num_rows)  # rows of like length
-    drawn.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+    """Below the panels, in as few rows of like length as the width allows."""
+    texts = list(entries)
+    for num_rows in range(-(-len(texts) // 5), len(texts) + 1):
+        columns = [texts[i : i + num_rows] for i in range(0, len(texts), num_rows)]
+        if sum(0.72 + 0.08 * max(map(len, its)) for its in columns) <= WIDTH:  # inches
+            break
+    place = "outside lower center"
+    drawn.legend(list(entries.values()), texts, loc=place, ncols=len(columns))

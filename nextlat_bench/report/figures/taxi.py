@@ -76,7 +76,7 @@ def bars(scene: Scene) -> "Figure":
             textcoords="offset points",
             fontsize=10,
         ).set_in_layout(False)
-    entries: dict[str, Artist] = dict(means(objectives))
+    entries: dict[str, Artist] = dict(means(scene.labels))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
     legend(out, entries)
     return out
@@ -88,7 +88,7 @@ def barred(panel: "Axes", block: Block, objectives: Sequence[str], column: int) 
     wide = 0.84 / (1 + both)
     for x, objective in enumerate(objectives):
         colour, _ = look(objective)
-        rows = [row for row in block.rows if row.objective == objective]
+        rows = [row for row in block.rows if row.drawn_as == objective]
         left = x - wide / 2 * both
         for row in rows:
             if row.source == "paper":
@@ -99,6 +99,7 @@ def barred(panel: "Axes", block: Block, objectives: Sequence[str], column: int) 
             panel.plot(left + beside * wide, value(row, column), **SEED)
     panel.set_xticks([])
     panel.set_xlim(-0.6, len(objectives) - 0.4)
+    said_where_empty(panel, block, [column])
 
 
 def detoured(
@@ -109,7 +110,7 @@ def detoured(
     found = [(i, match[1]) for i, text in enumerate(headings) if (match := pattern.match(text))]
     for k, objective in enumerate(objectives):
         colour, marker = look(objective)
-        rows = [row for row in block.rows if row.objective == objective]
+        rows = [row for row in block.rows if row.drawn_as == objective]
         for row in rows:
             points = [(x, value(row, i)) for x, (i, _) in enumerate(found)]
             looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
@@ -125,6 +126,14 @@ def detoured(
     panel.set_xticks(range(len(found)), [p.removeprefix("0") or "0" for _, p in found])
     panel.set(ylim=(0, 103), xlim=(-0.3, len(found) - 0.4))
     panel.set_xlabel("steps replaced", fontsize=10)
+    said_where_empty(panel, block, [i for i, _ in found])
+
+
+def said_where_empty(panel: "Axes", block: Block, columns: Sequence[int]) -> None:
+    if all(row.cells[i].value is None for row in block.rows for i in columns):
+        where = {"transform": panel.transAxes, "ha": "center", "va": "center"}
+        panel.text(0.5, 0.5, "not measured", color=GREY, fontsize=9, **where)
+        panel.set_yticks([])
 
 
 BARS = Drawing(

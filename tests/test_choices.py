@@ -154,3 +154,20 @@ def test_the_committed_records_are_shown_on_request(
         assert own.exit_code == shipped.exit_code == 0
         assert own.output != shipped.output
     assert shipped.output == choices_sheet(committed_choices()).csv()
+
+
+def test_of_a_task_of_ones_own_an_accuracy_decides() -> None:
+    """A sweep of it over rates had no grid."""
+    own = {"task": "lift", "task_parameters": {"floors": 9}}
+    greedy = {"probe": "accuracy", "metric": "accuracy", "condition": "decode=greedy"}
+    rows = []
+    for rate, value, taught in ((0.01, 0.2, 0.9), (0.02, 0.4, 0.8)):
+        its = own | {"training": {"steps": 700, "muon_learning_rate": rate}}
+        rows += seeds(value, **its, **greedy)
+        rows += seeds(taught, **its, probe="teacher_forced", metric="accuracy")
+    [choice] = choices_of(rows)
+    assert (choice.task, choice.column.heading) == ("lift", "accuracy, accuracy, decode=greedy %")
+    assert choice.tried[choice.best] == {"training.muon_learning_rate": 0.02}
+    [choice] = choices_of([r for r in rows if r.probe == "teacher_forced"])
+    assert choice.tried[choice.best] == {"training.muon_learning_rate": 0.01}
+    assert choices_of([r for r in rows if r.probe == "trajectories"]) == []

@@ -241,7 +241,7 @@ def test_report_writes_the_page_of_ones_own_records(tmp_path: Path) -> None:
     assert done.stdout == "a5.html: from mine.jsonl\n"
     text = (tmp_path / "a5.html").read_text(encoding="utf-8")
     assert text == page(a5_records(), ["a5"]) == call("a5", *options, "html", cwd=tmp_path).stdout
-    call("a5", *options, "csv", "--out", "a5.csv", cwd=tmp_path)
+    call("a5", *options[:2], "--out", "a5.csv", cwd=tmp_path)  # as its name says
     assert (tmp_path / "a5.csv").read_text() == table("a5", a5_records()).csv()
     assert {path.name for path in tmp_path.iterdir()} == {"mine.jsonl", "a5.html", "a5.csv"}
 

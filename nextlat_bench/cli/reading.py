@@ -132,7 +132,7 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Draws their figures there.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Writes a file instead of printing.")
+        Path | None, typer.Option(metavar="FILE", help="Writes a file: .md, .tex, .csv or .html.")
     ] = None,
 ) -> None:
     """Prints the paper's claims and tables from measured records, beside the paper's own numbers.
@@ -149,8 +149,11 @@ def report(
     from nextlat_bench.report.page import page
     from nextlat_bench.report.records import collect_tried, found
 
-    registry.check_name("format", format, ["terminal", "md", "tex", "csv", "html"])
+    forms = ["md", "tex", "csv", "html"]
+    registry.check_name("format", format, ["terminal", *forms])
     if out is not None:
+        if format == "terminal" and out.suffix[1:] in forms:
+            format = out.suffix[1:]
         check_out(out, format)
     if figures is not None and figures.exists() and not figures.is_dir():
         raise ValueError(f"--figures {figures} is no folder: name one, new or not")
@@ -217,7 +220,8 @@ def check_tables(tables: list[str], own: list[Path]) -> None:
 def check_out(out: Path, format: str) -> None:
     """Refuses what could not be written, before anything is made."""
     if format == "terminal":
-        raise ValueError(f"--out {out}: a file is written with --format md, tex, csv or html")
+        known = ".md, .tex, .csv or .html: name it so, or say --format"
+        raise ValueError(f"--out {out}: a file is written as {known}")
     with suppress(FileNotFoundError, NotADirectoryError):
         if not S_ISREG(out.stat().st_mode):
             raise ValueError(f"--out {out}: is no regular file")

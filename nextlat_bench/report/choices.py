@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from nextlat_bench.report.columns import DASH, VARIANT, Column, label_of
-from nextlat_bench.report.layouts import LAYOUTS
+from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
+from nextlat_bench.report.layouts import layout_of, own_tasks
 from nextlat_bench.report.records import (
     Facts,
     Record,
@@ -30,6 +30,8 @@ __all__ = ["DECIDES", "TITLE", "Choice", "choices_of", "choices_sheet"]
 TITLE = "Settings chosen on validation data"
 # task -> the column of its table that decides; Countdown's held-out targets are the test split's
 DECIDES = {"taxi": "reached", "path_star": "greedy", "countdown": "seen", "a5": "trunk_1x"}
+# of a task of one's own, the first that was measured: probe and condition of an accuracy
+OWN = (("accuracy", "decode=greedy"), ("accuracy", "decode=parallel"), ("teacher_forced", ""))
 NOTES = (
     "The marked value (*) is the chosen one: the best of its row, but of all whose intervals reach "
     "the best one's, which the grid does not tell apart, the one with the highest mean over the "
@@ -82,10 +84,12 @@ def choices_sheet(records: Iterable[Record]) -> Sheet:
 def choices_of(records: Iterable[Record]) -> list[Choice]:
     """Every model of which several variants were measured under one setting, as long trained."""
     rows, found = distinct(records), []
-    for task, key in DECIDES.items():
-        layout = LAYOUTS[task]
-        [column] = [column for column in layout.columns if column.key == key]
-        shown = [r for r in rows if r.task == task and r.step > 0 and column.shows(r)]
+    for task in [*DECIDES, *own_tasks(rows)]:
+        mine = [r for r in rows if r.task == task and r.step > 0]
+        layout = layout_of(task, mine)
+        if (column := _deciding(task, layout)) is None:
+            continue
+        shown = [r for r in mine if column.shows(r)]
         for facts, group in grouped(shown, lambda r: r.setting | {"trained steps": r.step}):
             steps = facts.pop("trained steps")
             heading = f"{task}, {layout.headings([facts])[0]}, {steps:,} steps"
@@ -102,6 +106,13 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
                     found.append(Choice(*who, ordered[0], ordered[1]))
     grids = grouped(found, lambda choice: {"": choice.heading})
     return [choice for _, grid in grids for choice in _settled(grid)]
+
+
+def _deciding(task: str, layout: Layout) -> Column | None:
+    if task in DECIDES:
+        return next(column for column in layout.columns if column.key == DECIDES[task])
+    known = {(c.probe, *c.conditions): c for c in layout.columns if c.metric == "accuracy"}
+    return next((known[which] for which in OWN if which in known), None)
 
 
 def _settled(grid: Sequence[Choice]) -> list[Choice]:

@@ -9,13 +9,14 @@ from nextlat_bench.generate import choose, worth_dropping
 from nextlat_bench.probes._core import Measurement, NotApplicable
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, Task, World
+from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, IntArray, Task, World
 
 __all__ = [
     "MAX_ROWS",
     "HistoryPairs",
     "Reading",
     "accepts",
+    "documents",
     "end_of",
     "history_pairs",
     "is_legal",
@@ -48,6 +49,12 @@ def end_of(task: Task) -> int:
     if task.vocab.end is None:
         raise NotApplicable(f"the sequences of the task {task.name} have no end token")
     return task.vocab.end
+
+
+def documents(batch: Batch) -> IntArray:
+    """(n,): which rows are of one document; each is its own where the task does not say."""
+    of = batch.document[:, 0]
+    return np.asarray(of if of.any() else np.arange(len(of)))
 
 
 def top1(subject: Subject, tokens: IntArray) -> IntArray:

@@ -12,12 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
-from nextlat_bench.probes._sampling import ratio_measurement, share
+from nextlat_bench.probes._sampling import documents, ratio_measurement, share
 from nextlat_bench.probes._states import read, readings, standardised, states_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
-    Batch,
     FloatArray,
     IntArray,
     Task,
@@ -144,12 +143,6 @@ class Lookahead(Probe):
                 )
                 condition = f"ahead={k},reading={name}"
                 yield from scores(log_probs, labels[test], unit[row[test]], condition)
-
-
-def documents(batch: Batch) -> IntArray:
-    """(n,): which rows are of one document; each is its own where the task does not say."""
-    of = batch.document[:, 0]
-    return np.asarray(of if of.any() else np.arange(len(of)))
 
 
 def scores(

@@ -35,6 +35,7 @@ class Case(NamedTuple):
 
     model: TrainedModel
     prompts: IntArray
+    cluster: IntArray  # of each prompt, by `Task.clusters`
     max_new: int
     end: int
     pad: int
@@ -82,7 +83,8 @@ class DraftingProbe(Probe):
         lengths = [(k, 0.0, f"draft={k}") for k in self.drafts]
         lengths.append((LONGEST_DRAFT, self.threshold, "draft=adaptive"))
         for kind in np.unique(kinds):
-            where = prompts[kinds == kind], task.max_new_tokens, end, vocab.pad
+            its = prompts[kinds == kind]
+            where = its, task.clusters(its), task.max_new_tokens, end, vocab.pad
             for draft, threshold, name in lengths:
                 condition = f"{name},kind={kind}" if kind else name
                 yield Case(subject, *where, draft, threshold, condition)
@@ -98,7 +100,8 @@ class Speculation(DraftingProbe):
     that stood I-th in a draft, the share that was accepted, which all before it must be too.
     A draft is shorter where the sequence ends, so that `bound`, not K + 1, is the most that `tau`
     can be. A task may hold fewer than `num_prompts`: n says how many there were.
-    Intervals are clustered by prompt. Measuring again gives the same records, byte for byte.
+    Intervals are clustered by prompt, and prompts of one document (`Task.clusters`) go together.
+    Measuring again gives the same records, byte for byte.
     """
 
     name: ClassVar[str] = "speculation"
@@ -133,15 +136,19 @@ class Speculation(DraftingProbe):
                 ("bound", drafted + rounds, rounds),
                 ("passes_per_token", trace.passes, tokens),
             ):
-                yield ratio_measurement(metric, above, below, case.condition)
+                yield ratio_measurement(metric, above, below, case.condition, case.cluster)
             for i in range(1, int(trace.drafted.max(initial=0)) + 1):
                 hits, counts = (
                     (facts >= i).sum(axis=1) for facts in (trace.accepted, trace.drafted)
                 )
                 where = f"{case.condition},position={i}"
-                yield share_measurement("acceptance", hits, counts, condition=where)
+                yield share_measurement(
+                    "acceptance", hits, counts, condition=where, unit=case.cluster
+                )
             if not self.sampled:
                 if case.prompts is not begun:  # of another kind
                     begun, plain = case.prompts, case.plainly()
                 same = (out == plain).all(axis=1)
-                yield share_measurement("identical", same, condition=case.condition)
+                yield share_measurement(
+                    "identical", same, condition=case.condition, unit=case.cluster
+                )

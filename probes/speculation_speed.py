@@ -29,7 +29,8 @@ class SpeculationSpeed(DraftingProbe):
     at a time: one, where a pass costs what reading the weights costs and drafts are all but free,
     and more, where each costs arithmetic; then ",kind=KIND". Each of the `repeats` turns takes the
     next prompts. The value is plain seconds / speculative seconds over all turns, n the turns, the
-    interval the ratio estimator's over them. The only probe that reads a clock: measured once it
+    interval the ratio estimator's over them; those whose first prompts are of one document, or the
+    same, go together. The only probe that reads a clock: measured once it
     is kept as all others are, but measuring again gives other bytes, and another machine other
     numbers.
     """
@@ -59,12 +60,14 @@ class SpeculationSpeed(DraftingProbe):
                 plain, speculative = timed_by_turns(
                     [turn.plainly for turn in turns], [turn.speculatively for turn in turns]
                 )
-                yield ratio_measurement("speedup", plain, speculative, condition)
+                unit = np.array([turn.cluster[0] for turn in turns])
+                yield ratio_measurement("speedup", plain, speculative, condition, unit)
 
 
 def part(case: Case, start: int, count: int) -> Case:
     """The same with `count` of its prompts from `start` on; the first follow the last."""
-    return case._replace(prompts=case.prompts[np.arange(start, start + count) % len(case.prompts)])
+    at = np.arange(start, start + count) % len(case.prompts)
+    return case._replace(prompts=case.prompts[at], cluster=case.cluster[at])
 
 
 def timed_by_turns(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import share_measurement, top1
+from nextlat_bench.probes._sampling import documents, share_measurement, top1
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import LONGEST, Task, check_count
 
@@ -69,10 +69,13 @@ class TeacherForced(Probe):
         right = top1(subject, batch.tokens) == batch.targets  # never where that is -1, unscored
         beyond = {"beyond the split": self.num_sequences - len(batch)}
         counts = scored.sum(axis=1)
-        yield share_measurement("accuracy", right.sum(axis=1), counts, Counter(beyond))
+        unit = documents(batch)
+        hits = right.sum(axis=1)
+        yield share_measurement("accuracy", hits, counts, Counter(beyond), unit=unit)
         place = scored.cumsum(axis=1)  # (n, L): the k of each scored position
         for k in range(1, min(self.max_positions, int(place.max(initial=0))) + 1):
             long = counts >= k
             hits = (right & (place == k)).any(axis=1)[long]
             why = Counter(beyond | {"shorter than that": int((~long).sum())})
-            yield share_measurement("accuracy", hits, why=why, condition=f"position={k}")
+            where = f"position={k}"
+            yield share_measurement("accuracy", hits, None, why, where, unit[long])

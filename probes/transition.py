@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
-from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes._sampling import documents, ratio_measurement
 from nextlat_bench.probes._states import read, states_of
 from nextlat_bench.subject import LatentDynamics, Subject
 from nextlat_bench.tasks._core import (
@@ -70,8 +70,8 @@ class Transition(Probe):
     a held-out sequence, the mean distance between g[i] and h[t+i] against that between h[t+i] and
     another such position drawn at random; 0 is exact. `kl`: over the scored ones, the mean of
     KL(head(h[t+i]) || head(g[i])).
-    Intervals are clustered by sequence, and n counts positions. A subject that predicts no next
-    hidden state is not applicable.
+    Intervals are clustered by sequence, those of one document together, and n counts positions. A
+    subject that predicts no next hidden state is not applicable.
     What it cannot see: whether h knows anything. Collapsed hidden states have no ratio (nan) and
     a KL of 0, and a code of the whole history is transition-consistent too; read it beside the
     next-token test and the rank.
@@ -99,6 +99,7 @@ class Transition(Probe):
         model, batch = states_of(subject), task.sample("test", 0, self.num_sequences)
         used = batch.document >= 0
         guess = hidden = read(model, batch.tokens, used)  # g[0] = h, row by row
+        unit = documents(batch)
         number = used.cumsum().reshape(used.shape) - 1  # (N, L): of each position's hidden state
         for i, (going, row, at) in enumerate(rollouts(batch.document, self.steps), start=1):
             n, condition = len(row), f"steps={i}"
@@ -112,11 +113,11 @@ class Transition(Probe):
             guess, actual = following, hidden[number[row, at]]
             other = actual[(np.arange(n) + rng.integers(1, n, n)) % n]  # never itself
             error, chance = distances(guess, actual), distances(other, actual)
-            yield ratio_measurement("latent_distance_ratio", error, chance, condition, row)
+            yield ratio_measurement("latent_distance_ratio", error, chance, condition, unit[row])
             scored = batch.targets[row, at] >= 0
             divergence = read_out_divergence(model, actual[scored], guess[scored])
             every = np.ones_like(divergence)
-            yield ratio_measurement("kl", divergence, every, condition, row[scored])
+            yield ratio_measurement("kl", divergence, every, condition, unit[row[scored]])
 
 
 def read_out_divergence(

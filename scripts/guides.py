@@ -34,6 +34,7 @@ MARKED = r"<!-- (probe|costs) ?(\w*) -->.*?<!-- end -->"
 TASKS = ("taxi", "path_star", "countdown", "a5")  # the first where a probe has values
 DIRECTION = {True: "higher", False: "lower", None: "neither"}
 RANGES = {"share": "0 to 1", "dimensions": "1 to the width"}
+AT_LEAST_ONE = ("perplexity", "tau", "bound")
 
 
 def filled(text: str) -> str:
@@ -58,7 +59,8 @@ def probe_part(name: str) -> str:
     lines += ["|:--|:--|:--|:--|--:|--:|"]
     for metric in kind.metrics:
         values = [number(metric, found.get(metric.name)) for found in (oracle, chance)]
-        unit = RANGES.get(metric.unit, f"from 0, {metric.unit}")
+        least = int(metric.name in AT_LEAST_ONE)
+        unit = RANGES.get(metric.unit, f"from {least}, {metric.unit}")
         direction = DIRECTION[metric.higher_is_better]
         row = [f"`{metric.name}`", metric.meaning.replace("|", r"\|"), unit, direction, *values]
         lines.append(f"| {' | '.join(row)} |")

@@ -35,7 +35,7 @@ def main(runs: list[str]) -> None:
     keep(exhibits, {record.run: record.task for record in records})
     keep_provenance(run_folders(*map(Path, runs)), {record.run for record in [*records, *tried]})
     RENDERED.mkdir(exist_ok=True)
-    (RENDERED / "machines.md").write_text(machines(), encoding="utf-8")
+    (RENDERED / "machines.md").write_text(machines(records, tried), encoding="utf-8")
     for name in names():
         shown = made(name, records, tried)
         texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
@@ -93,23 +93,37 @@ def keep_provenance(folders: list[Path], named: set[str]) -> None:
     PROVENANCE.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
-def machines() -> str:
-    """Which runs were trained on which machine, as a table."""
-    runs: dict[tuple[str, ...], list[str]] = {}
-    for facts in map(json.loads, PROVENANCE.read_text(encoding="utf-8").splitlines()):
-        task, objective, *_, seed, _ = facts["run"].split("-")
-        rest = facts["device"], facts["precision"]
-        runs.setdefault((task, objective, *rest), []).append(seed.removeprefix("s"))
-    lines = [
+def machines(records: list[Record], tried: list[Record]) -> str:
+    """Which runs were trained on which machine: those of the tables, then the grid's."""
+    lines = PROVENANCE.read_text(encoding="utf-8").splitlines()
+    kept = {facts["run"]: facts for facts in map(json.loads, lines)}
+    counted: dict[tuple[str, ...], list[int]] = {}
+    for where, rows in (("tables", records), ("grid", tried)):
+        for run in {row.run: row for row in rows if row.step > 0}.values():
+            streets = run.task_parameters.get("streets")
+            task = f"{run.task}, {streets['source']}" if isinstance(streets, dict) else run.task
+            facts = kept.get(run.run, {"device": "not kept", "precision": "–"})  # noqa: RUF001
+            who = where, task, run.objective, facts["device"], facts["precision"]
+            counted.setdefault(who, []).append(run.seed)
+    out = [
         "# Where each run was trained\n",
         "By task and objective, of whatever settings. Run by run, with commit, versions and",
-        "seconds, in [provenance.jsonl](../provenance.jsonl). Of 43 early runs it was not kept.\n",
-        "| Task | Objective | Machine | Precision | Runs | Seeds |",
-        "|:--|:--|:--|:--|--:|:--|",
+        "seconds, in [provenance.jsonl](../provenance.jsonl); of early runs it was not kept.",
     ]
-    for facts, seeds in sorted(runs.items()):
-        lines.append(f"| {' | '.join(facts)} | {len(seeds)} | {', '.join(sorted(set(seeds)))} |")
-    return "\n".join(lines) + "\n"
+    for where in ("tables", "grid"):
+        its = {who[1:]: seeds for who, seeds in sorted(counted.items()) if who[0] == where}
+        total: dict[str, int] = {}
+        for (*_, machine, precision), seeds in its.items():
+            name = f"{machine} ({precision})"
+            total[name] = total.get(name, 0) + len(seeds)
+        said = ", ".join(f"{n} {name}" for name, n in sorted(total.items(), key=lambda t: -t[1]))
+        out += [f"\n## Runs of the {where}: {sum(total.values())}\n", f"{said}.\n"]
+        out += ["| Task | Objective | Machine | Precision | Runs | Seeds |"]
+        out += ["|:--|:--|:--|:--|--:|:--|"]
+        for facts, seeds in its.items():
+            every = ", ".join(map(str, sorted(set(seeds))))
+            out.append(f"| {' | '.join(facts)} | {len(seeds)} | {every} |")
+    return "\n".join(out) + "\n"
 
 
 def marked(name: str, records: list[Record]) -> str:

@@ -87,10 +87,12 @@ def closing_batch(lengths: list[int], prompts: list[int], packed: bool) -> Tenso
 
 
 def cut_batch(packed: bool) -> TensorBatch:
-    """Documents that go on after their last token, which is scored."""
-    tokens = np.random.default_rng(6).integers(PAD, size=(3, 6))
-    targets = np.random.default_rng(7).integers(PAD, size=(3, 6))
+    """Documents that go on after their last token, which is scored; of one there is its end alone,
+    behind its mark."""
+    tokens = np.random.default_rng(6).integers(PAD, size=(4, 6))
+    targets = np.random.default_rng(7).integers(PAD, size=(4, 6))
     targets[:, :-1] = tokens[:, 1:]
+    tokens[1, 1:], targets[1] = [END, *[PAD] * 4], [END, *[-1] * 5]
     batch = Batch.of_sequences(tokens, targets, PAD)
     return to_tensors(pack(batch, 12) if packed else batch, packed)
 
@@ -101,7 +103,7 @@ def cut_batch(packed: bool) -> TensorBatch:
     [
         (made_batch, (20, 20)),
         (lambda packed: closing_batch([7, 5, 6, 3, 2], [2, 1, 3, 2, 1], packed), (24, 22)),
-        (cut_batch, (30, 30)),
+        (cut_batch, (31, 30)),
     ],
     ids=["unscored at their ends", "closing", "cut"],
 )

@@ -131,6 +131,11 @@ def test_prompts_are_completed_by_their_documents():
     wrong[:, 20] = (wrong[:, 20] + 1) % 256
     assert not task.check(wrong[:, :16], wrong[:, 16:]).any()
     assert not task.check(right, right).any()  # longer than a row
+    own = {bytes(row): n for row, n in zip(rows.tokens[:, :16], rows.document[:, 0], strict=True)}
+    clusters = task.clusters(prompts)
+    assert clusters.tolist() == [own[bytes(row)] for row in prompts.astype(np.int32)]
+    assert 1 < len(set(clusters.tolist())) < 40  # some documents have several
+    assert task.clusters(prompts[:2] * 0).tolist() == [-1, -2]
 
 
 def test_no_heldout_prose_stands_in_training_code():

@@ -173,3 +173,11 @@ def test_each_seed_of_countdown_holds_out_targets_of_its_own(scale: Scale) -> No
 def test_bad_graphs(graph: str) -> None:
     with pytest.raises(ValueError, match=r"graph = .*: expected DEGREExLENGTH"):
         path_star.run(graph=graph)
+
+
+@pytest.mark.parametrize("name", ["taxi", "path_star", "countdown", "language"])
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_a_kind_of_nextlat_has_nextlats_settings(name: str, scale: Scale) -> None:
+    """Or it would be compared at another horizon. (A5's has settings of its own.)"""
+    mine, parent = (preset(name, who, scale).objective for who in ("noisy_nextlat", "nextlat"))
+    assert registry.parameters(mine).items() >= registry.parameters(parent).items()

@@ -131,9 +131,9 @@ class BST(Objective):
         p, q = beliefs(f, b, t, j)
         row = torch.arange(len(t), device=t.device)
         next_token = ahead_loss(decoder, p, row, t, batch)
-        # x[j-1] is the target of position j - 2. Where that lies in the document before, it is its
-        # last, which has no target.
-        previous_token = ahead_loss(decoder, q, row[:drawn], j[:drawn] - 2, batch)
+        # x[j-1] is the target of position j - 2, but for a document's first token, which has none.
+        known = j[:drawn] - 2 >= (t - batch.position.flatten()[t])[:drawn]
+        previous_token = ahead_loss(decoder, q, row[:drawn][known], j[:drawn][known] - 2, batch)
         parts = {"next_token": next_token.detach(), "previous_token": previous_token.detach()}
         return Losses((next_token + previous_token) / 2, parts, hidden.detach())
 

@@ -15,9 +15,10 @@ __all__ = ["chosen", "of_answers"]
 
 
 def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:
-    """The objective with a preset's parameters for it, where it has any."""
+    """The objective with a preset's parameters for it, or else for the one that it is a kind of."""
     kind = registry.load("objectives", objective)
-    return kind(**settings.get(kind.name, {}))
+    names = [getattr(parent, "name", "") for parent in kind.__mro__]
+    return kind(**next((settings[name] for name in names if name in settings), {}))
 
 
 def of_answers(scale: Scale, trials: int, paper_trials: int) -> tuple[Probe, ...]:

@@ -29,18 +29,20 @@ RULE = (
     "Verdicts are computed from records. NextLat is ahead where the 95% interval of its mean over "
     "seeds less the other's (Welch's t) lies wholly on the better side of zero, and behind where "
     "wholly on the worse; else the two are not told apart. No side's standard error is taken as "
-    "less than its trials give. With a number (at least 95.0) its own interval is compared. No "
-    "correction is made for how many comparisons there are.",
+    "less than its trials give, as if drawn afresh for each seed. With a number (at least 95.0) "
+    "its own interval is compared. No correction is made for how many comparisons there are.",
     f"Each side needs {SEEDS} seeds, the same decoder, as many steps of as many examples, and the "
-    "same parameters of the probe. Of several settings of an objective the one of most seeds "
-    "counts, of NextLat's horizon where there is one, then of the least; of those that are still "
+    "same parameters of the probe. Of several settings of NextLat the one of most seeds "
+    "counts, then of the least horizon; of a rival's those of NextLat's horizon, where there are "
+    "any, and of these the one of most seeds, then of the least horizon; of those that are still "
     "alike none, and there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "
     "arriving, for a model of one state for everything would lead in both.",
-    "Holds: ahead in every comparison. Holds in part: in some. Does not hold here: ahead in none "
-    "and behind in some. Undecided: not told apart from anybody, for want of seeds, of trials or "
-    "of a difference. A verdict is given once nothing that is missing can change it. Smoke scale "
-    "does not count, nor does a setting without one complete comparison.",
+    "Holds: ahead in every comparison. Holds in part: in some, whatever it is in the others, of "
+    "which the counts tell. Does not hold here: ahead in none and behind in some. Undecided: not "
+    "told apart from anybody, for want of seeds, of trials or of a difference. A verdict is given "
+    "once nothing that is missing can change it. Smoke scale does not count, nor does a setting "
+    "without one complete comparison.",
     "Seeds: those of one objective differ in their initial weights and in what the probes draw. "
     "Countdown's differ in their data, too; elsewhere all seeds read the same training examples in "
     "the same order, so that intervals over seeds leave out what other examples would change.",

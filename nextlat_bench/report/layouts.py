@@ -222,7 +222,7 @@ LAYOUTS = {
             "Released reading: the loose checker that was published, which never takes a number "
             "away; the paper's numbers are of it",
             "A seed's own interval is over its held-out targets; of the oldest records, over "
-            "trials, which is too narrow",
+            "trials, which is too narrow, and so are the rows that hold them",
         ),
     ),
     "a5": Layout(
@@ -248,7 +248,11 @@ LAYOUTS = {
             "median of the seeds, with the least and the largest, since seeds lie far apart",
             "MTP's further heads must name products of elements that they have not read, which "
             "nobody can: its row is GPT's with a second loss that only disturbs",
-            "NextLat, noisy states: ours, not the paper's; its dynamics learn from noisy states",
+            "NextLat, noisy states: ours, not the paper's; its dynamics learn from states with "
+            "noise, and by `jitter` from such as are moved along the ways between mean states",
+            "Growth: the words over which their length grows to 12; NextLat (d=1) has whole words "
+            "from the first on, 384 a step for 3,000 steps. A mean of seeds of which some hold and "
+            "others do not may describe none of them",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
         ),
@@ -319,6 +323,8 @@ LAYOUTS = {
             "clock of one machine, one text at a time, where a pass costs much the same for one "
             "token as for six; 16 at a time: of as many texts, where each draft costs arithmetic",
             "Prose: the paper's Wikipedia",
+            "Of the 128 prompts of prose 50 are of one document. These records' intervals take "
+            "each prompt alone; by document, as now, a bigram model's are 1.2 times as wide there",
         ),
     ),
 }

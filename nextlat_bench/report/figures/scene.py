@@ -56,9 +56,9 @@ class Scene:
         found = {}
         for who in self.objectives:
             rows = [r for b in self.blocks for r in b.rows if r.drawn_as == who and has_value(r)]
-            given = {r.variant.get("horizon") for r in rows if r.source == "measured"}
-            horizons = sorted(given - {None}) if not self.by_horizon else []
-            found[who] = label_of(who, ", ".join(f"d={horizon}" for horizon in horizons))
+            mine = [] if self.by_horizon else [r for r in rows if r.source == "measured"]
+            horizons = dict.fromkeys(r.variant.get("horizon") for r in mine)  # block by block
+            found[who] = label_of(who, ", ".join(f"d={h}" for h in horizons if h is not None))
         return found
 
 

@@ -119,5 +119,5 @@ def legend(drawn: "Figure", entries: "dict[str, Artist]") -> None:
         columns = [texts[i : i + num_rows] for i in range(0, len(texts), num_rows)]
         if sum(0.72 + 0.08 * max(map(len, its)) for its in columns) <= WIDTH:  # inches
             break
-    place = "outside lower center"
-    drawn.legend(list(entries.values()), texts, loc=place, ncols=len(columns))
+    handles, num_columns = list(entries.values()), len(columns)
+    drawn.legend(handles, texts, loc="outside lower center", ncols=num_columns)

@@ -131,8 +131,9 @@ def detoured(
 
 def said_where_empty(panel: "Axes", block: Block, columns: Sequence[int]) -> None:
     if all(row.cells[i].value is None for row in block.rows for i in columns):
-        where = {"transform": panel.transAxes, "ha": "center", "va": "center"}
-        panel.text(0.5, 0.5, "not measured", color=GREY, fontsize=9, **where)
+        where = dict.fromkeys(("horizontalalignment", "verticalalignment"), "center")
+        said = panel.text(0.5, 0.5, "not measured", where, transform=panel.transAxes)
+        said.set(color=GREY, fontsize=9)
         panel.set_yticks([])
 
 

@@ -101,7 +101,8 @@ def difference(ours: Estimate, its: Estimate) -> Estimate:
 
     Two seeds of one number are not paired, though they have items and, but for Countdown, training
     examples in common: of three seeds pairs are often told apart less well. No side's error is
-    less than its trials would give it, as if these were drawn afresh for each seed.
+    less than its trials would give it, as if these were drawn afresh for each seed; of an interval
+    with a longer side, that side.
     """
     if ours.value is None or its.value is None:
         return Estimate()

@@ -49,6 +49,12 @@ class Column:
     def percent(self) -> bool:
         return self.heading.endswith("%")
 
+    @property
+    def where(self) -> tuple[str, ...]:
+        """Probe, metric and, where there is one alone, the condition."""
+        alone = self.conditions if len(self.conditions) == 1 and not self.multiple else ()
+        return self.probe, self.metric, *alone
+
     def shows(self, record: Record) -> bool:
         given = record.probe_parameters
         return (
@@ -132,12 +138,11 @@ class Layout:
 
     def chosen(self, records: Iterable[Record]) -> list[list[Record]]:
         """For each column the records that it shows."""
-        metrics: dict[tuple[str, str], list[Record]] = {}
-        for record in records:
-            metrics.setdefault((record.probe, record.metric), []).append(record)
-        return [
-            [r for r in metrics.get((c.probe, c.metric), ()) if c.shows(r)] for c in self.columns
-        ]
+        found: dict[tuple[str, ...], list[Record]] = {}  # by metric, and by its condition as well
+        for r in records:
+            found.setdefault((r.probe, r.metric), []).append(r)
+            found.setdefault((r.probe, r.metric, r.condition), []).append(r)
+        return [[r for r in found.get(c.where, ()) if c.shows(r)] for c in self.columns]
 
     def cells(self, records: Sequence[Sequence[Record]]) -> tuple[Estimate, ...]:
         return tuple(c.cell(some) for c, some in zip(self.columns, records, strict=True))

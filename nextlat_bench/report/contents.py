@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from nextlat_bench.registry import check_name
 from nextlat_bench.report import choices, claims, tables, validity
 from nextlat_bench.report.layouts import layout_of
-from nextlat_bench.report.records import Record
+from nextlat_bench.report.records import Record, listed
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_benchmarks, committed_choices, committed_known
 
@@ -32,7 +32,7 @@ def made(
 
     `tried`: records of the validation split, for the choices; by default the committed ones.
     """
-    records = list(records)
+    records = listed(records)
     check_name("table", name, names(records))
     if name == "claims":
         return claims.claims_sheet(records, committed_benchmarks())

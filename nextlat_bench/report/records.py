@@ -185,6 +185,11 @@ class Distinct(list[Record]):
     """What `distinct` gives, which need not be gone through again."""
 
 
+def listed(records: Iterable[Record]) -> list[Record]:
+    """As a list; one that is distinct stays so."""
+    return records if isinstance(records, list) else list(records)
+
+
 def distinct(records: Iterable[Record]) -> Distinct:
     """Each measurement once, in a fixed order. Two that differ under one identity: a ValueError."""
     if isinstance(records, Distinct):

@@ -22,6 +22,7 @@ from nextlat_bench.report.records import (
     distinct,
     flat,
     grouped,
+    listed,
     one_protocol,
     say,
     told_apart,
@@ -250,7 +251,7 @@ def _span(numbers: Iterable[int]) -> str:
 def table(name: str, records: Iterable[Record]) -> "Table":
     """The named table, or that of a task of one's own. Records of other tasks are left out; their
     order does not matter."""
-    records = list(records)
+    records = listed(records)
     layout = layout_of(check_name("table", name, names(records)), records)
     blocks = blocks_of(name, layout, records)
     measured, notes = [block for block in blocks if block.records], [ABOUT_CELLS]

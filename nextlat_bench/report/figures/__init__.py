@@ -25,7 +25,7 @@ from nextlat_bench.report.figures import (
 from nextlat_bench.report.figures.scene import Drawing
 from nextlat_bench.report.figures.style import style
 from nextlat_bench.report.layouts import own_tasks
-from nextlat_bench.report.records import Record
+from nextlat_bench.report.records import Record, listed
 from nextlat_bench.report.tables import Table
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def figure(
 
     `exhibits`: of these runs; by default the committed ones.
     """
-    records = list(records)
+    records = listed(records)
     drawing = _drawing(name, records)
     scene = drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
     rows = tuple(row for block in scene.blocks for row in block.rows)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from nextlat_bench.report.columns import REFERENCES, Column, Layout, label_of
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.layouts import layout_of
-from nextlat_bench.report.records import Record, distinct
+from nextlat_bench.report.records import Distinct, Record, distinct
 from nextlat_bench.report.tables import Block, Row, blocks_of
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class Drawing:
     def scene(self, records: Iterable[Record], exhibits: Exhibits) -> Scene:
         rows = distinct(records)
         layout = layout_of(self.table, rows)
-        mine = [r for r in rows if r.task == layout.task]
-        mine += self.more(mine, exhibits)
+        mine = Distinct(r for r in rows if r.task == layout.task)
+        if more := self.more(mine, exhibits):
+            mine = distinct([*mine, *more])
         layout = replace(layout, columns=self.columns(layout, mine))
         blocks, of_several = [], []
         for block in self.keep(blocks_of(self.table, layout, mine)):

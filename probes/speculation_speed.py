@@ -30,9 +30,8 @@ class SpeculationSpeed(DraftingProbe):
     and more, where each costs arithmetic; then ",kind=KIND". Each of the `repeats` turns takes the
     next prompts. The value is plain seconds / speculative seconds over all turns, n the turns, the
     interval the ratio estimator's over them; those whose first prompts are of one document, or the
-    same, go together. The only probe that reads a clock: measured once it
-    is kept as all others are, but measuring again gives other bytes, and another machine other
-    numbers.
+    same, go together. The only probe that reads a clock: measured once it is kept as all others
+    are, but measuring again gives other bytes, and another machine other numbers.
     """
 
     name: ClassVar[str] = "speculation_speed"

@@ -11,6 +11,7 @@ python scripts/render.py [RUN_DIR ...]    first adds the records of these runs t
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from nextlat_bench.report.contents import made, names
@@ -112,12 +113,11 @@ def machines(records: list[Record], tried: list[Record]) -> str:
     ]
     for where in ("tables", "grid"):
         its = {who[1:]: seeds for who, seeds in sorted(counted.items()) if who[0] == where}
-        total: dict[str, int] = {}
+        total: Counter[str] = Counter()
         for (*_, machine, precision), seeds in its.items():
-            name = f"{machine} ({precision})"
-            total[name] = total.get(name, 0) + len(seeds)
-        said = ", ".join(f"{n} {name}" for name, n in sorted(total.items(), key=lambda t: -t[1]))
-        out += [f"\n## Runs of the {where}: {sum(total.values())}\n", f"{said}.\n"]
+            total[f"{machine} ({precision})"] += len(seeds)
+        said = ", ".join(f"{n} {name}" for name, n in total.most_common())
+        out += [f"\n## Runs of the {where}: {total.total()}\n", f"{said}.\n"]
         out += ["| Task | Objective | Machine | Precision | Runs | Seeds |"]
         out += ["|:--|:--|:--|:--|--:|:--|"]
         for facts, seeds in its.items():

@@ -57,11 +57,10 @@ LATEX_TABLE = r"""%% needs \usepackage{booktabs}
 %(notes)s
 \end{table}
 """
-ABOUT_CELLS = """Cells: the mean over seeds and its 95% interval: Student's t over seeds and
-the trials' own interval, in quadrature, where there are several seeds, the probe's own over its
-trials where there is one. Where a probe ran with
-several parameters, a cell has those of most seeds, then of most trials. A dash is missing or not
-applicable, never zero.""".replace("\n", " ")
+ABOUT_CELLS = """Cells: the mean over seeds and its 95% interval: Student's t over seeds and the
+trials' own interval, in quadrature, where there are several seeds, the probe's own over its trials
+where there is one. Where a probe ran with several parameters, a cell has those of most seeds, then
+of most trials. A dash is missing or not applicable, never zero.""".replace("\n", " ")
 
 
 @dataclass(frozen=True)

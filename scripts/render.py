@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from nextlat_bench.report.contents import made, names
@@ -19,6 +20,7 @@ from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, run_folder
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
+from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.run_dir import RunDir, read_json
 
 ROOT = Path(__file__).parents[1]
@@ -127,8 +129,15 @@ def machines(records: list[Record], tried: list[Record]) -> str:
 
 
 def marked(name: str, records: list[Record]) -> str:
-    """The table without its title, its seeds and its notes, between its marks."""
-    return f"<!-- table {name} -->\n\n{made(name, records).summary()}\n<!-- end of table -->"
+    """The table without its title, its seeds and its notes, between its marks; of the claims what
+    each says and its verdict alone."""
+    shown = made(name, records)
+    if isinstance(shown, Sheet):
+        [grid, *_] = shown.grids
+        rows = tuple((first, last) for first, *_, last in grid.rows)
+        brief = replace(grid, head=(grid.head[0], grid.head[-1]), rows=rows)
+        shown = replace(shown, grids=(brief,))
+    return f"<!-- table {name} -->\n\n{shown.summary()}\n<!-- end of table -->"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import chosen_precision
 from nextlat_bench.run import Training
-from nextlat_bench.train import Workers, clip
+from nextlat_bench.train import clip
+from nextlat_bench.workers import Workers
 
 __all__ = ["run"]
 

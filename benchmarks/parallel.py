@@ -23,7 +23,8 @@ def work(seed: int, threads: int, start: Barrier, results: Any) -> None:
     from nextlat_bench.optimizers import make_optimizers
     from nextlat_bench.presets import taxi
     from nextlat_bench.provenance import chosen_precision
-    from nextlat_bench.train import Workers, build, clip, micro_batches_of
+    from nextlat_bench.train import build, clip, micro_batches_of
+    from nextlat_bench.workers import Workers
 
     torch.set_num_threads(threads)
     run = taxi.run("nextlat", seed=seed)

@@ -26,7 +26,8 @@ from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import chosen_precision
 from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
-from nextlat_bench.train import Workers, clip
+from nextlat_bench.train import clip
+from nextlat_bench.workers import Workers
 
 __all__ = ["as_batch", "matrix_flops", "matrix_rates", "ours", "run", "stream"]
 __all__ += ["trainer_step", "walks"]

@@ -257,6 +257,8 @@ def load_model(where: str, task: Task, device: str | None = None) -> Any:
         return HuggingFace.load(where, task, device)
     if ":" not in where:
         raise ValueError(f"--model {where}: no such folder, nor a name package.module:function")
+    if device is not None:
+        raise ValueError(f"--device {device}: {where} says itself where it computes")
     return CallableModel.load(where, task)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextlat_bench import parallel
 from nextlat_bench.tasks._core import Batch, IntArray, Task
 
 __all__ = ["TensorBatch", "pack", "step_batches", "to_tensors"]
@@ -140,11 +141,13 @@ def step_batches(
     micro_batches: int,
     device: torch.device | str = "cpu",
 ) -> list[TensorBatch]:
-    """The micro-batches of a training step: a function of its arguments, so a resume is exact."""
+    """This process's micro-batches of a training step: a function of its arguments, so a resume is
+    exact."""
     batch = checked(task.sample("train", step * examples, examples), task, examples)
     packed = bool((batch.document > 0).any())  # rows of several documents stay as they are
     if row_length is not None and not packed:
         batch, packed = pack(batch, row_length), True
     arrays = batch.tokens, batch.targets, batch.document, batch.position
     parts = [Batch(*(a[i::micro_batches] for a in arrays)) for i in range(micro_batches)]
-    return [to_tensors(part, packed, device) for part in parts if len(part)]
+    own = parallel.own([part for part in parts if len(part)])
+    return [to_tensors(part, packed, device) for part in own]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 __all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
 __all__ += ["whole_rows"]
@@ -14,7 +15,8 @@ __all__ += ["whole_rows"]
 
 def atomic_write(path: Path, content: bytes) -> None:
     """All of it or nothing: a temporary file in the same folder, synced and renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # processes of two machines may have the same number and share the folder
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         with named(path):
             with temporary.open("wb") as file:

@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -96,16 +97,18 @@ def finish(
     from nextlat_bench.train import chosen_device
 
     run = folder.run()
-    with parallel.group(chosen_device(how.device)):
-        if parallel.rank():  # process 0 keeps the folder
-            train_run(folder, run, how, silence)
+    with ExitStack() as kept:
+        with parallel.group(chosen_device(how.device)):
+            leads = parallel.rank() == 0  # and keeps the folder
+            if leads:
+                kept.enter_context(folder.lock())
+            train_run(folder, run, how, listen if leads else silence)
+        if not leads:  # the others' GPUs are free while it is probed
             return [], []
-        with folder.lock():
-            train_run(folder, run, how, listen)
-            reference = measure_reference(run, folder.path.parent, asked, listen)
-            records = measure_run(folder, run, asked, how.device, listen)
-            if asked.is_all and not folder.is_done:
-                atomic_write(folder.done, b"")
+        reference = measure_reference(run, folder.path.parent, asked, listen)
+        records = measure_run(folder, run, asked, how.device, listen)
+        if asked.is_all and not folder.is_done:
+            atomic_write(folder.done, b"")
     return records, reference
 
 

@@ -52,7 +52,10 @@ class _Rotated(Function):
         dqk = torch.stack((dq.transpose(1, 2), dk.transpose(1, 2)), dim=2)
         B, T, _, H, d = dqk.shape
         d_qkv = dqk.new_empty(B, T, 3, H, d)
-        torch.mul(dqk, cos, out=d_qkv[:, :, :2]).addcmul_(_times(dqk, turn), sin, value=-1)
+        if torch.compiler.is_compiling():  # which writes into no part of a tensor, and need not
+            d_qkv[:, :, :2] = (dqk * cos).addcmul_(_times(dqk, turn), sin, value=-1)
+        else:
+            torch.mul(dqk, cos, out=d_qkv[:, :, :2]).addcmul_(_times(dqk, turn), sin, value=-1)
         d_qkv[:, :, 2] = dv.transpose(1, 2)
         return d_qkv, None, None, None
 
@@ -83,6 +86,9 @@ class _SwiGLU(Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         gate_up, active = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
+        if torch.compiler.is_compiling():
+            d_gate = torch.ops.aten.silu_backward(gradients[0] * up, gate)
+            return torch.cat([d_gate, gradients[0] * active], -1)
         d_gate_up = torch.empty_like(gate_up)
         d_gate, d_up = d_gate_up.chunk(2, dim=-1)
         torch.mul(gradients[0], active, out=d_up)

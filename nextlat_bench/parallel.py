@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,7 @@ __all__ = ["add_gradients", "begun", "check_parts", "group", "own", "rank", "sam
 __all__ += ["total", "wait"]
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=2)  # process 0 writes checkpoints while the others wait
 
 
 def size() -> int:
@@ -53,13 +55,17 @@ def group(device: str) -> Iterator[None]:
                 f"torchrun began {processes} processes on this machine, which has {gpus} GPU(s): "
                 f"begin {gpus} with --nproc-per-node, or add --device cpu"
             )
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # this thread's alone
+    # what is no tensor of a GPU travels from memory to memory
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    orderly = False
     try:
         yield
+        orderly = True
     finally:
         gc.collect()  # sharded models hold on to groups whose threads must end before the process
-        dist.destroy_process_group()
+        if orderly or device == "cpu":  # NCCL would wait for the others, who wait for this process
+            dist.destroy_process_group()
 
 
 def check_parts(micro_batches: int) -> None:
@@ -86,7 +92,7 @@ def same(value: T) -> T:
     if size() == 1:
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
     return values[0]
 
 

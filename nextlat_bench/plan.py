@@ -21,7 +21,8 @@ from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
 from nextlat_bench.tasks._core import Task
-from nextlat_bench.train import Model, Workers, build, chosen_device, micro_batches_of
+from nextlat_bench.train import Model, build, chosen_device, micro_batches_of
+from nextlat_bench.workers import Workers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,14 +162,14 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     scaled to all of them; what the optimisers took is the same for any number. What is kept grows
     with the positions, of which a few examples may leave more unused than many do.
     """
-    if counted["weight_bytes"] > MOST_MEMORY * memory() or not run.task.at_hand:
+    device = chosen_device(None)
+    if counted["weight_bytes"] > MOST_MEMORY * memory(device) or not run.task.at_hand:
         return None
     run, parts = replace(run, task=run.task.lighter()), run.training.micro_batches
     affordable = run.training.examples * SECONDS_OF_TRIAL * rate / counted["flops_per_step"]
     examples = min(run.training.examples, max(2 * parts, int(affordable)))
     tried = replace(run, training=replace(run.training, examples=examples))
     last = run.training.steps * run.training.examples // examples  # where examples are longest
-    device = chosen_device(None)
     model = build(tried).to(device)
     optimizers = make_optimizers(run.training, model)
     precision = chosen_precision(run.training, device)
@@ -226,8 +227,10 @@ def kept_by(model: Model) -> Iterator[dict[int, int]]:
         yield storages
 
 
-def memory() -> int:
-    """Bytes of this machine's memory."""
+def memory(device: str) -> int:
+    """Bytes of this machine's memory, or of its GPU's."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -251,7 +254,10 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
     counted = cost(run)
     steps, per_step = run.training.steps, counted["flops_per_step"]
     rate = matrix_rate()
-    tried = trial(run, counted, rate)
+    try:
+        tried = trial(run, counted, rate)
+    except torch.OutOfMemoryError:
+        tried = None
     fill = counted["tokens_per_step"] / counted["positions_per_step"]
     facts = {
         "decoder": settings(asdict(run.decoder)),
@@ -273,7 +279,7 @@ def plan_view(run: Run, gpu: str | None = None) -> "Table":
             f"{tried.examples:,} of {run.training.examples:,} examples were tried"
         )
     else:
-        heavy = "its weights would take more than a quarter of the memory"
+        heavy = "it would take too much of the memory"
         facts["here"] = f"not tried: {heavy if run.task.at_hand else 'its data are not at hand'}"
     facts["here, at least"] = (
         f"{duration(per_step * steps / rate)} at {rate / 1e9:,.0f} GFLOP/s of matrix products"

@@ -8,7 +8,8 @@ therefore as complete at any moment as that of a local run, whatever becomes of 
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,22 @@ Seen = dict[str, list[tuple[int, int]]]  # time and size of each file when last 
 
 
 class OnRay:
-    """Each job a task of a Ray cluster: of RAY_ADDRESS, the one that runs here, or a new one."""
+    """Each job a task of a Ray cluster: of RAY_ADDRESS, the one that runs here, or a new one.
 
-    def __init__(self, how: How, asked: Asked) -> None:
+    A GPU each where the cluster has any; where there are more `jobs` at a time, they share them.
+    """
+
+    def __init__(self, how: How, asked: Asked, jobs: int | None = None) -> None:
         try:
             import ray
         except ImportError:
             raise ValueError("--engine ray needs Ray: pip install 'nextlat-bench[ray]'") from None
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="error")
-        self.ray, self.how, self.asked = ray, how, asked
-        needs = {"num_gpus": 1} if how.device == "cuda" else {"num_cpus": 1}
+        device, needs, places = placed(how.device, ray.cluster_resources(), jobs)
+        self.ray, self.how, self.asked = ray, replace(how, device=device), asked
         self.there = ray.remote(**needs, max_retries=0)(finish_there)
-        self.cores = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 1))
+        self.jobs = jobs or places
         self.tasks: set[Any] = set()
 
     def finish(self, folder: RunDir) -> Iterator[Tick]:
@@ -71,6 +75,19 @@ class OnRay:
     def stop(self) -> None:
         for task in list(self.tasks):
             self.ray.cancel(task, force=True)
+
+
+def placed(
+    device: str | None, has: Mapping[str, float], jobs: int | None
+) -> tuple[str, dict[str, float], int]:
+    """The device of all jobs on a cluster that `has` these resources, what each of them asks it
+    for, and how many of them it has room for when `jobs` is None."""
+    gpus = int(has.get("GPU", 0))
+    if device == "cuda" and not gpus:
+        raise ValueError("--device cuda: the Ray cluster has no GPU")
+    if device == "cpu" or not gpus:
+        return "cpu", {"num_cpus": 1}, max(1, int(has.get("CPU", 1)))
+    return "cuda", {"num_gpus": min(1.0, gpus / (jobs or gpus))}, gpus
 
 
 def finish_there(

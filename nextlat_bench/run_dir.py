@@ -150,6 +150,11 @@ class RunDir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InUseError(f"{self.path} is in use by another process") from None
+            except OSError as error:  # as of some disks that machines share
+                raise RunDirError(
+                    f"{self.path} cannot be kept from other processes ({error.strerror}): name a "
+                    "folder of another disk with --out"
+                ) from None
             for left in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
                 if left.is_dir():
                     shutil.rmtree(left)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nextlat_bench import parallel
 from nextlat_bench.run import Training
 
-__all__ = ["check", "clip", "here", "is_sharded", "shard", "spread", "whole"]
+__all__ = ["check", "clip", "cut", "here", "is_sharded", "shard", "step_singly", "whole"]
 
 
 def check(training: Training) -> None:
@@ -28,18 +28,24 @@ def check(training: Training) -> None:
         )
 
 
-def shard(blocks: Iterable[nn.Module]) -> None:
-    """Leaves a part of each block's weights in this process."""
+def shard(blocks: Iterable[nn.Module], device: str) -> None:
+    """Leaves a part of each block's weights in this process, on its `device`."""
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    for block in blocks:
-        fully_shard(block)
+    mesh = init_device_mesh(device, (parallel.size(),))
+    for block in blocks:  # a root each, which by default would stay whole until the backward pass
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
 
 
 def whole(value: Any) -> Any:
-    """A state (nested dicts and lists) with every tensor whole. All processes must call it."""
+    """A state (nested dicts and lists) with every tensor whole, of sharded ones in process 0's
+    memory alone. All processes must call it."""
     if isinstance(value, Tensor):
-        return value.full_tensor() if is_sharded(value) else value  # type: ignore[attr-defined]
+        if not is_sharded(value):
+            return value
+        full: Tensor = value.full_tensor()  # type: ignore[attr-defined]
+        return None if parallel.rank() else full.cpu()
     if isinstance(value, dict):
         return {name: whole(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -47,18 +53,22 @@ def whole(value: Any) -> Any:
     return value
 
 
-def spread(optimizer: torch.optim.Optimizer) -> None:
-    """Cuts the moments of sharded weights as these are cut; steps tensor by tensor, since fused
-    steps take no mixture of whole and sharded ones."""
+def cut(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Cuts the moments in a saved state, which are whole, as the weights are cut."""
     from torch.distributed.tensor import distribute_tensor
 
+    weights: list[Any] = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, state in saved["state"].items():
+        for name, value in state.items():
+            if is_sharded(weights[i]) and value.shape == weights[i].shape:
+                where = weights[i].device_mesh, weights[i].placements
+                state[name] = distribute_tensor(value, *where)
+
+
+def step_singly(optimizer: torch.optim.Optimizer) -> None:
+    """Fused steps take no mixture of whole and sharded tensors."""
     for group in optimizer.param_groups:
         group["fused"] = group["foreach"] = False
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if is_sharded(parameter) and value.shape == parameter.shape:
-                cut: Any = parameter  # a DTensor
-                state[name] = distribute_tensor(value, cut.device_mesh, cut.placements)
 
 
 def here(tensor: Tensor) -> Tensor:

@@ -5,12 +5,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Self
 
 import safetensors.torch
 import torch
@@ -18,18 +16,20 @@ from torch import Tensor, nn
 
 from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch, step_batches
-from nextlat_bench.decoder import Decoder, count_parameters
+from nextlat_bench.decoder import Block, Decoder, count_parameters
 from nextlat_bench.files import named
-from nextlat_bench.objectives._core import Losses, Objective
+from nextlat_bench.objectives._core import Losses
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
+from nextlat_bench.workers import Workers
 
 __all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
 
 LOG_EVERY = 10
 CHECKPOINT_SECONDS = "NEXTLAT_BENCH_CHECKPOINT_SECONDS"
+REST = 20  # from one checkpoint to the next, in units of what it takes to write one
 
 
 def seconds_between_checkpoints() -> float:
@@ -108,29 +108,32 @@ def train(
     asked = compiled, sharded, resumed, threads
     begun = parallel.same(settle_provenance(run, run_dir, device, *asked) if leads else {})
 
-    model = build(run).to(device)
+    model = build(run)
     if begun.get("compiled"):
-        for block in model.decoder.blocks:
-            block.compile()
+        for block in model.modules():
+            if isinstance(block, Block):
+                block.compile()
     first = 0
     if checkpoint is not None:
         with fitting(run_dir):
             first = restore_weights(checkpoint, model)
-    if sharded:
-        sharding.shard(model.decoder.blocks)
+    if sharded:  # before it moves: no GPU need hold all of it
+        sharding.shard(model.decoder.blocks, device)
+    model.to(device)
     optimizers = make_optimizers(run.training, model)
     if checkpoint is not None:
         with fitting(run_dir):
-            restore_moments(checkpoint, optimizers, device)
+            restore_moments(checkpoint, optimizers)
     if sharded:
-        sharding.spread(optimizers[0])
+        sharding.step_singly(optimizers[0])
     if not resumed:
         save(run_dir, 0, model, optimizers)
     elif leads:
         run_dir.rewind_metrics(first)
 
     log, tokens_seen = Log(run_dir.metrics if leads else None, device), 0
-    clock = last_saved = time.monotonic()
+    clock = time.monotonic()
+    save_at = clock + seconds_between_checkpoints
     parts = run.training.micro_batches
     with Workers(parts, threads, device, begun["precision"], sharded) as workers:
         coming = workers.submit(micro_batches_of, run, first, device)
@@ -153,10 +156,12 @@ def train(
             if progress:
                 left = (time.monotonic() - clock) / (done - first) * (run.training.steps - done)
                 progress(Progress(done, run.training.steps, loss, speed, left))
-            if parallel.same(time.monotonic() - last_saved > seconds_between_checkpoints):
+            if parallel.same(time.monotonic() >= save_at):
+                began = time.monotonic()
                 check_finite(model, run_dir, step)
                 save(run_dir, done, model, optimizers)
-                last_saved = time.monotonic()
+                took = time.monotonic() - began
+                save_at = time.monotonic() + rest_after(took, seconds_between_checkpoints)
     check_finite(model, run_dir, run.training.steps - 1)
     facts = {
         "steps": run.training.steps,
@@ -171,6 +176,12 @@ def train(
     parallel.wait()
 
 
+def rest_after(took: float, seconds: float) -> float:
+    """Seconds until the next checkpoint: `seconds`, but longer where one takes long to write, so
+    that training has most of the time; 0: after every step."""
+    return max(seconds, REST * took) if seconds else 0.0
+
+
 def check_processes(run: Run, sharded: bool) -> None:
     """Raises a ValueError if the processes there are cannot train the run together."""
     parallel.check_parts(run.training.micro_batches)
@@ -182,108 +193,13 @@ def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:
     """This process's share of a step's micro-batches."""
     training = run.training
     shape = training.examples, training.row_length, training.micro_batches
-    return parallel.own(step_batches(run.task, step, *shape, device))
-
-
-class Workers:
-    """Gradients of the micro-batches: on a CPU side by side, a thread each, which keeps two cores
-    busy where splitting every small operation over them does not."""
-
-    def __init__(
-        self, parts: int, threads: int | None, device: str, precision: str, sharded: bool = False
-    ) -> None:
-        self.device, self.precision, self.sharded = device, precision, sharded
-        self.threads_before = torch.get_num_threads()
-        threads = threads or self.threads_before
-        side_by_side = min(parts, threads) if device == "cpu" else 1
-        torch.set_num_threads(max(1, threads // side_by_side))
-        self.pool = ThreadPoolExecutor(side_by_side)
-        self.submit = self.pool.submit
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self.threads_before)
-
-    def gradients(
-        self, objective: Objective, model: Model, micro_batches: list[TensorBatch]
-    ) -> list[Losses]:
-        """Leaves the mean gradient over all processes' micro-batches in each parameter's `grad`,
-        added up in a fixed order; returns this process's losses."""
-        parameters = list(model.parameters())
-        if self.sharded:
-            return self.sharded_gradients(objective, model, micro_batches)
-
-        def work(batch: TensorBatch) -> tuple[Losses, tuple[Tensor | None, ...]]:
-            losses = self.losses(objective, model, batch)
-            return losses, torch.autograd.grad(losses.total, parameters, allow_unused=True)
-
-        results = list(self.pool.map(work, micro_batches))
-        sums: list[Tensor | None] = []
-        for parts in zip(*(gradients for _, gradients in results), strict=True):
-            given = [part for part in parts if part is not None]
-            sums.append(sum(given[1:], given[0]) if given else None)
-        sums = parallel.add_gradients(parameters, sums)
-        count = len(results) * parallel.size()
-        for parameter, total in zip(parameters, sums, strict=True):
-            parameter.grad = total if total is None or count == 1 else total / count
-        return [losses for losses, _ in results]
-
-    def losses(self, objective: Objective, model: Model, batch: TensorBatch) -> Losses:
-        bf16 = self.precision == "bf16"
-        # The cache of casts is shared by all threads, so it would tie their graphs together.
-        with torch.autocast(self.device, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            losses = objective.loss(model.decoder, model.extra, batch)
-        who = f"{objective.name}.loss gave"  # in case it is somebody's own
-        if not isinstance(losses, Losses):
-            raise ValueError(f"{who} a {type(losses).__name__}: expected Losses")
-        for name, value in {"total": losses.total, **losses.parts}.items():
-            if not isinstance(value, Tensor) or value.ndim:
-                raise ValueError(f"{who} for {name} what is no tensor of one number")
-            if name in COLUMNS:
-                raise ValueError(f"{who} a part called {name!r}, which the log has already")
-        if not isinstance(losses.hidden, Tensor):
-            raise ValueError(f"{who} a {type(losses.hidden).__name__} as its hidden states")
-        if not losses.total.requires_grad:
-            raise ValueError(f"{who} a total that no weight changes: it cannot be minimised")
-        return losses
-
-    def sharded_gradients(
-        self, objective: Objective, model: Model, micro_batches: list[TensorBatch]
-    ) -> list[Losses]:
-        """The same where FSDP has averaged the blocks' gradients over the processes already."""
-        model.zero_grad()
-        found = []
-        for batch in micro_batches:
-            found.append(self.losses(objective, model, batch))
-            found[-1].total.backward()  # type: ignore[no-untyped-call]
-        kept_whole = [p for p in model.parameters() if not sharding.is_sharded(p)]
-        sums = parallel.add_gradients(kept_whole, [p.grad for p in kept_whole])
-        for parameter, total in zip(kept_whole, sums, strict=True):
-            parameter.grad = None if total is None else total / parallel.size()
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= len(micro_batches)
-        return found
-
-    def update(self, optimizers: list[torch.optim.Optimizer], rate: float) -> None:
-        """One step of each at `rate` of its learning rate; they share no parameter."""
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * rate
-        list(self.pool.map(lambda optimizer: optimizer.step(), optimizers))
+    return step_batches(run.task, step, *shape, device)
 
 
 def mean(values: list[Tensor], device: str) -> float:
     """Over all processes, each of which has as many values."""
     summed = sum(float(value.detach()) for value in values)
     return parallel.total(summed, device) / (len(values) * parallel.size())
-
-
-# of metrics.jsonl, beside an objective's own parts of the loss
-COLUMNS = ("step", "loss", "latent_std", "gradient_norm", "rate", "tokens_per_second")
 
 
 class Log:
@@ -366,18 +282,18 @@ def restore_weights(checkpoint: Checkpoint, model: Model) -> int:
     return step
 
 
-def restore_moments(
-    checkpoint: Checkpoint, optimizers: list[torch.optim.Optimizer], device: str
-) -> None:
+def restore_moments(checkpoint: Checkpoint, optimizers: list[torch.optim.Optimizer]) -> None:
     content = BytesIO(checkpoint[1]["state.pt"])
-    state = torch.load(content, map_location=device, weights_only=True)
+    state = torch.load(content, map_location="cpu", weights_only=True)
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        sharding.cut(optimizer, saved)
+        optimizer.load_state_dict(saved)  # which moves each to where its weights are
 
 
 def check_finite(model: Model, run_dir: RunDir, step: int) -> None:
     """No checkpoint ever holds what a diverged step left behind."""
-    if not all(bool(sharding.here(p).isfinite().all()) for p in model.parameters()):
+    bad = sum(not bool(sharding.here(p).isfinite().all()) for p in model.parameters())
+    if parallel.total(bad, next(model.parameters()).device.type):  # all of them stop, or none
         raise diverged(run_dir, step, float("nan"))
 
 

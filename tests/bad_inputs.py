@@ -189,6 +189,11 @@ COMMANDS: dict[str, Refusals] = {
         "unknown scale": (["probe", "oracle", "--scale", "huge"], "no scale named 'huge'"),
         "unknown split": (["probe", "oracle", "--split", "dev"], "no split named 'dev'"),
         "no such device": (["probe", RUN, "--device", "tpu"], "--device tpu"),
+        "a device of an oracle": (["probe", "oracle", "--device", "cpu"], "oracle is no network"),
+        "a device of a function": (
+            ["probe", "--model", "math:pi", "--device", "cpu"],
+            "math:pi says itself where it computes",
+        ),
         "no tagger": (["probe", "clever_hans", "--task", "a5"], "no subject named"),
         "no branch": (["probe", "clever_hans", "--task", "taxi"], "no branch is known"),
         "no such model": (["probe", "--model", "nowhere"], "nowhere"),

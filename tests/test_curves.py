@@ -9,7 +9,8 @@ import torch
 
 from nextlat_bench import registry
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.train import Workers, build, clip, micro_batches_of
+from nextlat_bench.train import build, clip, micro_batches_of
+from nextlat_bench.workers import Workers
 
 STEPS = 12
 EVERY = 3

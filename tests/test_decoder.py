@@ -1,10 +1,13 @@
 """The decoder: sizes, masks, cache and the hand-written gradients."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, fx
 
 from nextlat_bench import decoder as decoder_module
 from nextlat_bench import kernels
@@ -198,6 +201,26 @@ def test_hand_written_gradients(name: str) -> None:
     got = torch.autograd.grad((ours * upstream).sum(), inputs)
     expected = torch.autograd.grad((reference * upstream).sum(), inputs)
     torch.testing.assert_close(got, expected)
+
+
+def test_a_compiled_decoder_is_one_graph() -> None:
+    """For all its blocks, of which none is left in the middle."""
+    decoder = Decoder(DecoderConfig(layers=2, heads=2, width=16), 10, 8)
+    tokens, graphs = torch.randint(10, (2, 6)), []
+
+    def kept(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    def gradients() -> list[Tensor]:
+        loss = decoder.head(decoder(tokens)).square().mean()
+        return list(torch.autograd.grad(loss, list(decoder.parameters())))
+
+    before = gradients()
+    for block in decoder.blocks:
+        block.compile(backend=kept)
+    torch.testing.assert_close(gradients(), before)
+    assert len(graphs) == 1
 
 
 def test_zero_residual_starts_as_the_identity() -> None:

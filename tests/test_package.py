@@ -39,6 +39,7 @@ LAYERS = [
         "subject",
         "taggers",
         "trained",
+        "workers",
     },
     {"probes"},
     {"measure", "plan", "presets", "samples", "show"},

@@ -5,7 +5,8 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ import pytest
 import safetensors.numpy
 from real_runs import here
 
-from nextlat_bench import parallel
+from nextlat_bench import job, parallel
+from nextlat_bench.presets import taxi
+from nextlat_bench.report.records import Record
 from nextlat_bench.run_dir import RunDir
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -31,14 +34,19 @@ TINY = (
 )
 
 # For each job (out, step, how, settings) it trains until that step, checkpointing after each; the
-# whole run if the step is 0. Then it says how many weights a process has before and after sharding.
+# whole run if the step is 0. Then it says how many weights a process has before sharding, after it
+# and after a forward pass, and stops since a number in the part of another is none.
 PART = """
 import json
 import sys
+import torch
 from nextlat_bench import parallel, sharding
 from nextlat_bench.presets import taxi
 from nextlat_bench.run_dir import RunDir
-from nextlat_bench.train import build, train
+from nextlat_bench.train import DivergedError, build, check_finite, train
+
+def weights(blocks):
+    return sum(sharding.here(p).numel() for p in blocks.parameters())
 
 class Enough(Exception):
     pass
@@ -55,11 +63,21 @@ with parallel.group("cpu"):
         except Enough:
             pass
     if "--count" in sys.argv:
-        blocks = build(taxi.run("gpt", "smoke", 0)).decoder.blocks
-        before = sum(p.numel() for p in blocks.parameters())
-        sharding.shard(blocks)
-        after = sum(sharding.here(p).numel() for p in blocks.parameters())
-        print(f"{before} {after}\\n", end="", flush=True)  # in one piece: two share a pipe
+        model = build(taxi.run("gpt", "smoke", 0))
+        blocks = model.decoder.blocks
+        said = [weights(blocks)]
+        sharding.shard(blocks, "cpu")
+        said.append(weights(blocks))
+        model.decoder(torch.zeros(1, 4, dtype=torch.long))
+        said.append(weights(blocks))
+        check_finite(model, RunDir("nowhere"), 1)
+        if parallel.rank():
+            sharding.here(next(blocks.parameters())).data[0] = float("nan")
+        try:
+            check_finite(model, RunDir("nowhere"), 1)
+        except DivergedError:
+            said.append("stopped")
+        print(*said, end="\\n", flush=True)
 """
 
 Job = tuple[Path, int, str, tuple[str, ...]]
@@ -183,8 +201,13 @@ def test_each_process_keeps_half_of_the_weights(trained: Trained) -> None:
     lines = trained.counted.splitlines()
     assert len(lines) == 2
     for line in lines:
-        before, after = map(int, line.split())
-        assert after == before // 2
+        before, after, later, _ = line.split()
+        assert int(after) == int(later) == int(before) // 2  # apart again when a block is done
+
+
+def test_what_is_wrong_in_the_part_of_one_stops_all(trained: Trained) -> None:
+    """Or the others would wait for it for ever."""
+    assert [line.split()[-1] for line in trained.counted.splitlines()] == ["stopped", "stopped"]
 
 
 def test_sharding_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
@@ -233,6 +256,58 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         parallel.group("cuda"),
     ):
         pass
+
+
+def test_nobody_waits_for_a_process_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL's group is left together, or not at all; the end of a process is enough for torchrun."""
+    left: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")  # and no LOCAL_RANK, as some launchers have it
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", lambda i: left.append(f"GPU {i}"))
+    monkeypatch.setattr(
+        "torch.distributed.init_process_group", lambda kind, timeout: left.append(kind)
+    )
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: left.append("left"))
+    begun = ["GPU 0", "cpu:gloo,cuda:nccl"]
+    with pytest.raises(RuntimeError, match="no room"), parallel.group("cuda"):
+        raise RuntimeError("no room")
+    assert left == begun
+    with parallel.group("cuda"):
+        pass
+    assert left == [*begun, *begun, "left"]
+    with pytest.raises(RuntimeError, match="no room"), parallel.group("cpu"):
+        raise RuntimeError("no room")
+    assert left[-2:] == ["gloo", "left"]
+
+
+def test_a_run_is_probed_when_the_others_have_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their GPUs are free by then."""
+    told: list[str] = []
+
+    @contextmanager
+    def group(device: str) -> Iterator[None]:
+        told.append("met")
+        yield
+        told.append("left")
+
+    def measured(*arguments: object) -> list[Record]:
+        told.append("probed")
+        assert folder.in_use
+        return []
+
+    monkeypatch.setattr(parallel, "group", group)
+    monkeypatch.setattr(job, "train_run", lambda *arguments: told.append("trained"))
+    monkeypatch.setattr(job, "measure_run", measured)
+    monkeypatch.setattr(job, "measure_reference", lambda *arguments: [])
+    folder = RunDir.prepare(tmp_path, taxi.run("gpt", "smoke", 0))
+    job.finish(folder, job.How("cpu"), job.Asked())
+    assert told == ["met", "trained", "left", "probed"]
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    assert job.finish(folder, job.How("cpu"), job.Asked()) == ([], [])
+    assert told[4:] == ["met", "trained", "left"]
 
 
 @pytest.mark.parametrize("size", ["abc", "0", "-1", "2.5"])

@@ -159,7 +159,7 @@ def test_activations_are_what_autograd_keeps() -> None:
 def test_weights_that_would_fill_the_memory_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     run = path_star.run("gpt", "smoke", 0)
     counted = cost(run)
-    monkeypatch.setattr(plan_module, "memory", lambda: 4 * counted["weight_bytes"] - 1)
+    monkeypatch.setattr(plan_module, "memory", lambda device: 4 * counted["weight_bytes"] - 1)
     monkeypatch.setattr(plan_module, "build", None)
     assert trial(run, counted, RATE) is None
 
@@ -185,6 +185,30 @@ def test_every_preset_has_a_plan(task: str, scale: str, monkeypatch: pytest.Monk
     rows = dict(zip(*(column.cells for column in table.columns), strict=True))
     assert "FLOPs a step" in str(rows["arithmetic"])
     assert "989 TFLOP/s" in str(rows["on one H100"])
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a GPU its own memory counts, whatever the machine has; where that was wrong, too."""
+    asked: list[str] = []
+
+    def memory(device: str) -> int:
+        asked.append(device)
+        return 0
+
+    run = taxi.run("gpt", "smoke", 0)
+    monkeypatch.setattr(plan_module, "chosen_device", lambda device: "cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_module, "memory", memory)
+        assert trial(run, cost(run), RATE) is None
+    assert asked == ["cuda"]
+
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(plan_module, "matrix_rate", lambda: RATE)
+    monkeypatch.setattr(plan_module, "trial", full)
+    rows = dict(zip(*(column.cells for column in plan_view(run).columns), strict=True))
+    assert str(rows["here"]) == "not tried: it would take too much of the memory"
 
 
 def test_an_unknown_gpu_is_refused() -> None:

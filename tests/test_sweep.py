@@ -17,14 +17,13 @@ import pytest
 import real_runs
 from real_runs import ended, here
 
-from nextlat_bench import ray_engine
 from nextlat_bench.cli.measuring import cells, grid
 from nextlat_bench.console import console
 from nextlat_bench.job import Asked, How, Tick
 from nextlat_bench.presets import a5
 from nextlat_bench.report.records import collect_tried
 from nextlat_bench.run_dir import InUseError, RunDir
-from nextlat_bench.sweep import JobError, Local, Sweep
+from nextlat_bench.sweep import Local, Sweep
 
 SWEEP = ["sweep", "a5", "--scale", "smoke", "--objective", "gpt,nextlat"]
 SMALL = ["--seeds", "1", "--set", "training.steps=20"]
@@ -241,31 +240,6 @@ def test_jobs_share_the_gpus_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert order(1) == ["2", "2", "2"]
     assert order(2) == ["2", "5", "2", "2"]
     assert order(3) == ["2", "5", "2", "2", "2"]
-
-
-def test_a_job_that_fails_on_a_node_brings_its_error_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And says where it is in the folder of runs, not in the node's own, which is gone."""
-
-    class Failing(Local):
-        def finish(self, folder: RunDir) -> Iterator[Tick]:
-            path = folder.path / "error.txt"
-            path.write_text("a\nb\n")
-            yield Tick("training", 0, 1, "")
-            raise JobError(f"b (all of it in {path})")
-
-    monkeypatch.setattr(ray_engine, "Local", Failing)
-    folder = RunDir.prepare(tmp_path, a5.run("gpt", "smoke", 0))
-    names = [folder.path.name]
-    parcel = ray_engine.pack(tmp_path, names, {})
-    job = ray_engine.finish_there(names, parcel, How(), Asked())
-    for _ in range(2):  # its tick, and what it left
-        ray_engine.unpack(tmp_path, next(job)[1])
-    with pytest.raises(JobError) as failed:
-        next(job)
-    assert str(failed.value) == f"b (all of it in {folder.path.name}/error.txt)"
-    assert (folder.path / "error.txt").read_text() == "a\nb\n"
 
 
 def test_ctrl_c_while_jobs_are_handed_out_stops_those_that_run(

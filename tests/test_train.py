@@ -1,5 +1,6 @@
 """The loop: exact resume, clear refusals, and nothing lost."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -20,17 +21,16 @@ from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.train import (
-    COLUMNS,
     DivergedError,
     Model,
     Progress,
-    Workers,
     build,
     fitting,
     micro_batches_of,
     restore_weights,
     train,
 )
+from nextlat_bench.workers import COLUMNS, Workers
 
 TINY = [
     "training.steps=24",
@@ -186,6 +186,22 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_disk_that_keeps_no_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some that machines share."""
+
+    def refused(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with (
+        pytest.raises(RunDirError, match=r"No locks available.* with --out"),
+        RunDir(tmp_path).lock(),
+    ):
+        pass
+
+
 def test_atomic_write_leaves_the_old_file_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic_write(path, b"old")
@@ -289,6 +305,12 @@ def test_muon_multiplies_in_bfloat16_where_it_is_native(
         for _ in range(5):
             x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
         assert (update - x).abs().max() < error
+
+
+def test_checkpoints_take_a_small_part_of_the_time() -> None:
+    assert train_module.rest_after(0.1, 45) == 45
+    assert train_module.rest_after(30, 45) == 600
+    assert train_module.rest_after(30, 0) == 0  # after every step
 
 
 def test_build_is_a_function_of_the_seed() -> None:

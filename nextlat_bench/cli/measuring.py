@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,11 +155,13 @@ def sweep(
     if engine == "ray":
         from nextlat_bench.ray_engine import OnRay
 
-        cluster = OnRay(how, asked)
-        work = Sweep(runs, out, cluster, jobs or cluster.cores)
+        cluster = OnRay(how, asked, jobs)
+        work = Sweep(runs, out, cluster, cluster.jobs)
     else:
         gpus = visible_gpus() if device == "cuda" else []
         jobs = jobs or len(gpus) or cores()
+        if gpus:  # then probes have the cores to themselves
+            how = replace(how, threads=max(1, cores() // jobs))
         work = Sweep(runs, out, Local(how, asked, gpus, jobs), jobs)
     screen = console()
     finished = work.run(screen)
@@ -296,6 +299,8 @@ def probe(
                 model, chosen_task(), where, Asked(split, probes), device, listen
             )
         elif (subject := probes.pop(0)) in known:
+            if device is not None:
+                raise ValueError(f"--device {device}: {subject} is no network")
             records = measure_known(subject, chosen_task(), where, Asked(split, probes), listen)
         else:
             folder = RunDir(subject)

@@ -13,6 +13,7 @@ after another.
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
@@ -45,6 +46,7 @@ class GRU(Objective):
         return decoder
 
     def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
+        torch.backends.cudnn.allow_tf32 = False  # or float32 would be 10 bits of a mantissa there
         return nn.GRU(config.width, config.width, self.layers, batch_first=True)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:

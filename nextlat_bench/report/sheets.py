@@ -6,13 +6,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.tables import BREAK, LATEX, LATEX_TABLE, MARKDOWN
+from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.terminal import fitting, rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Grid", "Sheet"]
+__all__ = ["BREAK", "LATEX", "LATEX_TABLE", "Grid", "Sheet"]
+
+MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
+LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
+    {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+    | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
+)
+BREAK = "\\\\"
+LATEX_TABLE = r"""%% needs \usepackage{booktabs}
+\begin{table}\centering\small\setlength{\tabcolsep}{4pt}
+\caption{%(title)s}\label{tab:%(name)s}
+\begin{tabular}{%(columns)s}
+\toprule
+%(head)s \\
+%(body)s
+\bottomrule
+\end{tabular}
+
+\footnotesize
+%(notes)s
+\end{table}
+"""
 
 
 @dataclass(frozen=True)

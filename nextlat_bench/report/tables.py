@@ -4,8 +4,6 @@ A table is declared as data (`Layout`). Trials within a seed and seeds are two l
 seeds is the mean of the seeds' values, with the interval of `statistics.over_seeds`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from nextlat_bench.report.records import (
     told_apart,
     variants_of,
 )
+from nextlat_bench.report.sheets import BREAK, LATEX, LATEX_TABLE, Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 
@@ -37,26 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "names", "table"]
 
 SCALES = ("paper", "laptop", "smoke")
-MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
-LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
-    {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
+CSV_HEADER = (
+    *("table", "block", "model", "source", "seeds", "column"),
+    *("value", "low", "high", "n", "n_skipped"),
 )
-BREAK = "\\\\"
-LATEX_TABLE = r"""%% needs \usepackage{booktabs}
-\begin{table}\centering\small\setlength{\tabcolsep}{4pt}
-\caption{%(title)s}\label{tab:%(name)s}
-\begin{tabular}{%(columns)s}
-\toprule
-%(head)s \\
-%(body)s
-\bottomrule
-\end{tabular}
-
-\footnotesize
-%(notes)s
-\end{table}
-"""
 ABOUT_CELLS = """Cells: the mean over seeds and its 95% interval: Student's t over seeds and the
 trials' own interval, in quadrature, where there are several seeds, the probe's own over its trials
 where there is one. Where a probe ran with several parameters, a cell has those of most seeds, then
@@ -265,6 +248,18 @@ def table(name: str, records: Iterable[Record]) -> "Table":
     return Table(name, layout.title, layout.columns, rows, unique)
 
 
+def grid_of(
+    heading: str, columns: Sequence[Column], rows: Iterable[Row], detail: bool = False
+) -> Grid:
+    """Rows as texts, the interval under each value."""
+    texts = [
+        (*row.heads, *("\n".join(c.lines(x)) for c, x in zip(columns, row.cells, strict=True)))
+        for row in rows
+    ]
+    head = ("Model", "Seeds", *(column.heading for column in columns))
+    return Grid(heading, head, tuple(texts), numbers=True, detail=detail)
+
+
 @dataclass(frozen=True)
 class Table:
     """`rows` hold all: measured, paper and every seed. Each renderer gives the same bytes again."""
@@ -286,44 +281,34 @@ class Table:
     def lines(self, row: Row) -> list[list[str]]:
         return [c.lines(cell) for c, cell in zip(self.columns, row.cells, strict=True)]
 
-    def csv(self) -> str:
-        """One line a cell, in the unit of the column's heading; empty where there is none."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        header = ["table", "block", "model", "source", "seeds", "column"]
-        writer.writerow([*header, "value", "low", "high", "n", "n_skipped"])
+    def sheet(self) -> Sheet:
+        """Its rows, every seed's as details, and its cells, each in the unit of its heading."""
+        blocks = [(s, *block) for s in (False, True) for block in self.blocks(seeds=s).items()]
+        grids = [
+            grid_of(f"{heading}{', every seed' * seeds}", self.columns, rows, detail=seeds)
+            for seeds, heading, rows in blocks
+        ]
+        lines: list[tuple[object, ...]] = [CSV_HEADER]
         for row in self.rows:
+            where = self.name, row.block, row.label, row.source
             for column, cell in zip(self.columns, row.cells, strict=True):
-                where = [self.name, row.block, row.label, row.source, cell.num_seeds or None]
-                counts = [cell.n, cell.n_skipped] if cell.num_seeds else [None, None]
-                writer.writerow([*where, column.heading, cell.value, cell.low, cell.high, *counts])
-        return out.getvalue()
+                ours = cell.num_seeds > 0
+                numbers = cell.value, cell.low, cell.high
+                counts = (cell.n, cell.n_skipped) if ours else (None, None)
+                lines.append((*where, cell.num_seeds or None, column.heading, *numbers, *counts))
+        return Sheet(self.name, self.title, tuple(grids), self.notes, tuple(lines))
+
+    def csv(self) -> str:
+        """One line a cell; empty where there is none."""
+        return self.sheet().csv()
 
     def markdown(self) -> str:
         """The table, every seed below it, and the notes."""
-        title = f"## {self.title.translate(MARKDOWN)}"
-        parts = [title, *self._markdown(seeds=False), *self._markdown(seeds=True)]
-        parts += ["\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)]
-        return "\n\n".join(parts) + "\n"
+        return self.sheet().markdown()
 
     def summary(self) -> str:
         """In Markdown too, without the title, the seeds and the notes."""
-        return "\n\n".join(self._markdown(seeds=False)) + "\n"
-
-    def _markdown(self, *, seeds: bool) -> list[str]:
-        """A heading and a table for each block."""
-
-        def joined(cells: Iterable[str]) -> str:
-            return "| " + " | ".join(cell.translate(MARKDOWN) for cell in cells) + " |"
-
-        head = [joined(["Model", "Seeds", *(column.heading for column in self.columns)])]
-        head += ["|:--|--:|" + "--:|" * len(self.columns)]
-        parts = []
-        for block, rows in self.blocks(seeds=seeds).items():
-            texts = ([*row.heads, *map(" ".join, self.lines(row))] for row in rows)
-            heading = f"### {block.translate(MARKDOWN)}{', every seed' * seeds}"
-            parts += [heading, "\n".join([*head, *map(joined, texts)])]
-        return parts
+        return self.sheet().summary()
 
     def latex(self) -> str:
         """A booktabs table, the interval under each value, and its notes in small print."""

@@ -12,10 +12,10 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, Layout
-from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, countdown
+from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, compression, countdown, rank
 from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
-from nextlat_bench.report.tables import blocks_of
+from nextlat_bench.report.tables import blocks_of, grid_of
 
 __all__ = ["TITLE", "Reading", "known_records", "readings", "validity_sheet"]
 
@@ -188,29 +188,17 @@ def _number(known: Any, parameters: Facts) -> float:
 # ---- what published scripts read
 
 RANKS = (
-    Column("", "Rank of hidden states", "rank", "effective_rank", parameters={"positions": "all"}),
-    Column(
-        *("", "Rank of embeddings, published", "rank", "effective_rank_embedding"),
-        parameters={"positions": "all"},
-    ),
+    rank("", "Rank of hidden states", "effective_rank"),
+    rank("", "Rank of embeddings, published", "effective_rank_embedding"),
 )
-SCORED = {protocol: {"protocol": protocol} for protocol in ("precision", "released")}
 BESIDE: dict[str, tuple[Column, ...]] = {
     "taxi": (
         Column("", "Reached %", "trajectories", "reached"),
         Column("", "Legal, published %", "trajectories", "legal"),
         Column("", "Detours reached %", "detours", "reached", DETOUR),
         Column("", "Detours legal, published %", "detours", "legal", DETOUR),
-        Column(
-            *("", "Compression", "compression", "precision"),
-            parameters=SCORED["precision"],
-            form=".2f",
-        ),
-        Column(
-            *("", "Compression, published", "compression", "precision"),
-            parameters=SCORED["released"],
-            form=".2f",
-        ),
+        compression("", "Compression", "precision"),
+        compression("", "Compression, published", "released"),
         *RANKS,
     ),
     "path_star": (
@@ -238,13 +226,9 @@ def _published(records: Sequence[Record]) -> tuple[list[Grid], list[Line]]:
             if not rows:
                 continue
             title = f"Published readings: {task}, {block.heading}"
-            texts = []
+            grids.append(grid_of(title, columns, rows))
             for row in rows:
-                cells = zip(columns, row.cells, strict=True)
-                texts.append((*row.heads, *("\n".join(c.lines(cell)) for c, cell in cells)))
                 for c, cell in zip(columns, row.cells, strict=True):
                     numbers = (cell.value, cell.low, cell.high, cell.n or None)
                     lines.append((title, c.heading, row.label, *numbers, "", ""))
-            head = ("Model", "Seeds", *(c.heading for c in columns))
-            grids.append(Grid(title, head, tuple(texts), numbers=True))
     return grids, lines

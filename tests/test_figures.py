@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from figure_parts import bars, colour, drawn, legend, points
+from figure_records import lookahead_records
 from report_records import (
     A5,
     LENGTHS,
@@ -180,6 +181,19 @@ def test_the_legend_names_the_horizon_of_what_is_drawn() -> None:
     said = figure("path_star", [*records, *other])[1].title
     assert said.endswith("Of several settings one is drawn: NextLat (d=3).")
     assert "several" not in figure("path_star", records)[1].title
+
+
+def test_every_horizon_that_is_drawn_is_named() -> None:
+    """Dashes of more than four come again."""
+    records = lookahead_records()
+    far = [
+        replace(r, objective_parameters={"horizon": d}, run=f"{r.run}-{d}")
+        for r in records
+        if (r.objective, r.objective_parameters.get("horizon")) == ("nextlat", 2)
+        for d in (3, 4, 5)
+    ]
+    named = [text for text in legend(drawn("lookahead", [*records, *far])) if " = " in text]
+    assert named == [f"d = {d}" for d in range(1, 6)]
 
 
 def test_each_of_ones_own_models_is_drawn() -> None:

@@ -9,11 +9,10 @@ from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
     CHANCE,
     GREY,
-    MEAN,
     THIN,
     canvas,
     legend,
-    look,
+    line_of,
     means,
     one_line,
 )
@@ -61,10 +60,8 @@ def lengths(scene: Scene) -> "Figure":
         for row in block.rows:
             if row.source == "paper" or row.drawn_as not in objectives:
                 continue
-            colour, marker = look(row.drawn_as)
-            looks = THIN | {"color": colour}
+            looks = line_of(row.drawn_as, mean=row.source == "measured")
             if row.source == "measured":  # marks where others' are not, for curves that agree
-                looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
                 looks["markevery"] = (objectives.index(row.drawn_as), len(objectives))
             for reading, dashes in READINGS.items():
                 points = [
@@ -97,7 +94,7 @@ def lengths(scene: Scene) -> "Figure":
                 panel.remove()
     entries = means(scene.labels)
     entries |= {r: one_line(color=GREY, linestyle=d) for r, d in READINGS.items()}
-    entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)
+    entries["one seed"] = one_line(color=GREY, **THIN)
     legend(out, entries | {"chance": one_line(**CHANCE)})
     return out
 

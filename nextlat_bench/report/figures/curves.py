@@ -9,11 +9,10 @@ from nextlat_bench.report.exhibits import curve_records
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
     GREY,
-    MEAN,
     THIN,
     canvas,
     legend,
-    look,
+    line_of,
     means,
     one_line,
 )
@@ -68,12 +67,10 @@ def lines(panel: "Axes", scene: Scene, block: Block, metric: str, every: int) ->
             continue
         cells = [(number_of(c), row.cells[i].value) for i, c in chosen]
         points = [(x, y) for x, y in cells if y is not None]
-        colour, marker = look(row.drawn_as)
-        looks = THIN | {"color": colour}
+        looks = line_of(row.drawn_as, mean=row.source == "measured")
         if row.source == "measured":
             often = max(1, min(every, len(points) // 3))  # of a short curve every point
             first = scene.objectives.index(row.drawn_as) * often // len(scene.objectives)
-            looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
             looks["markevery"] = (first, often)
         elif len(points) == 1:
             looks["marker"] = "."

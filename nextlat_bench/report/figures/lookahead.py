@@ -6,13 +6,12 @@ from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours, value
 from nextlat_bench.report.figures.style import (
     CHANCE,
-    DASHES,
     GREY,
-    MEAN,
     THIN,
     canvas,
+    dashes_of,
     legend,
-    look,
+    line_of,
     means,
     one_line,
 )
@@ -49,19 +48,16 @@ def picture(scene: Scene) -> "Figure":
     """Nats gained over the tokens' frequencies, by distance, both logarithmic."""
     out, axes = canvas(len(scene.blocks), 1, height=4.4)
     rows = [row for block in scene.blocks for row in block.rows]
-    horizons = sorted({row.variant.get("horizon") or 0 for row in rows})
+    dashes = dashes_of(row.variant.get("horizon") or 0 for row in rows)
     for panel, block in zip(axes, scene.blocks, strict=True):
         least = 1.0
         for row in block.rows:
-            colour, marker = look(row.drawn_as)
-            looks = THIN | {"color": colour}
-            if row.source == "measured":
-                looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
-                if plain := gains(row, "embedding"):
-                    panel.plot(*zip(*plain, strict=True), **CHANCE)
-            dashes = DASHES[horizons.index(row.variant.get("horizon") or 0) % len(DASHES)]
+            looks = line_of(row.drawn_as, mean=row.source == "measured")
+            looks["linestyle"] = dashes[row.variant.get("horizon") or 0]
+            if row.source == "measured" and (plain := gains(row, "embedding")):
+                panel.plot(*zip(*plain, strict=True), **CHANCE)
             if points := gains(row, "hidden"):
-                panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+                panel.plot(*zip(*points, strict=True), **looks)
                 least = min(least, *(gain for _, gain in points))
         panel.set(xscale="log", yscale="log", xlim=(0.95, DISTANCES[-1] * 1.05))
         panel.set(ylim=(0.8 * least, None))
@@ -71,9 +67,8 @@ def picture(scene: Scene) -> "Figure":
         panel.minorticks_off()
         panel.set_title(block.heading, loc="left")
     entries = means(scene.labels)
-    for horizon, dashes in zip(horizons, DASHES, strict=False):
-        entries |= {f"d = {horizon}": one_line(color=GREY, linestyle=dashes)} if horizon else {}
-    entries["one seed"] = one_line(color=GREY, linewidth=0.8, alpha=0.6)
+    entries |= {f"d = {d}": one_line(color=GREY, linestyle=its) for d, its in dashes.items() if d}
+    entries["one seed"] = one_line(color=GREY, **THIN)
     legend(out, entries | {"the current token alone": one_line(**CHANCE)})
     return out
 

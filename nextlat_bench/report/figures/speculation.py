@@ -8,12 +8,12 @@ from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.curves import measured
 from nextlat_bench.report.figures.scene import Drawing, Scene, has_value, seeds_beside, value
 from nextlat_bench.report.figures.style import (
-    DASHES,
     GREY,
-    MEAN,
     SEED,
     canvas,
+    dashes_of,
     legend,
+    line_of,
     look,
     means,
     one_line,
@@ -71,7 +71,7 @@ def drafts(scene: Scene) -> "Figure":
     kinds = sorted({kind for _, _, kind in at})
     known = sorted({draft for _, draft, _ in at}, key=length)
     drawn = [row for b in scene.blocks for row in b.rows if has_value(row)]
-    horizons = sorted({row.variant.get("horizon", 0) for row in drawn})
+    dashes = dashes_of(row.variant.get("horizon", 0) for row in drawn)
     ours = {m for row in drawn if row.num_seeds for m in with_value(row, scene.layout.columns)}
     said_of = {metric: said for metric, said in SAID.items() if metric in ours}
     out, axes = canvas(len(said_of) * len(scene.blocks), len(kinds), height=3.0)
@@ -85,10 +85,10 @@ def drafts(scene: Scene) -> "Figure":
                         (x, value(row, at[metric, draft, kind])) for x, draft in enumerate(known)
                     ]
                     colour, marker = look(row.drawn_as)
-                    dashes = DASHES[horizons.index(row.variant.get("horizon", 0)) % len(DASHES)]
                     if row.source == "measured":
-                        looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
-                        panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+                        looks = line_of(row.drawn_as)
+                        looks["linestyle"] = dashes[row.variant.get("horizon", 0)]
+                        panel.plot(*zip(*points, strict=True), **looks)
                         if metric == "accepted":  # one of a round is always accepted
                             most = [
                                 (x, value(row, at["bound", draft, kind]) - 1)
@@ -117,9 +117,7 @@ def drafts(scene: Scene) -> "Figure":
                 if metric == next(iter(said_of)):
                     panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
     entries = means(scene.labels)
-    for horizon, dashes in zip(horizons, DASHES, strict=False):
-        if horizon:
-            entries[f"d = {horizon}"] = one_line(color=GREY, linestyle=dashes)
+    entries |= {f"d = {d}": one_line(color=GREY, linestyle=its) for d, its in dashes.items() if d}
     entries["one seed"] = one_line(**SEED)
     entries["most possible"] = one_line(color=GREY, linestyle="none", marker="_", markersize=11)
     entries["paper"] = one_line(color="none", marker="o", markeredgecolor=GREY)

@@ -3,8 +3,9 @@
 The same figure gives the same bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CHANCE", "DASHES", "FALSE", "GREY", "LOOKS", "MEAN", "PAPER", "SEED", "THIN", "UNUSED"]
-__all__ += ["canvas", "hollow", "legend", "look", "means", "one_line", "style"]
+__all__ = ["CHANCE", "FALSE", "GREY", "LOOKS", "MEAN", "PAPER", "SEED", "THIN", "UNUSED"]
+__all__ += ["canvas", "dashes_of", "hollow", "legend", "line_of", "look", "means", "one_line"]
+__all__ += ["style"]
 
 # Okabe and Ito's palette, which the colour-blind tell apart; shapes say it once more
 LOOKS = {
@@ -77,6 +79,19 @@ def style(objectives: Sequence[str] = ()) -> Iterator[None]:
 def look(objective: str) -> tuple[str, str]:
     """Its colour and marker."""
     return LOOKS.get(objective) or _own.get(objective, OTHERS[-1])
+
+
+def line_of(objective: str, *, mean: bool = True) -> dict[str, Any]:
+    """Of a mean, with marks, or of a seed, thin."""
+    colour, marker = look(objective)
+    if mean:
+        return MEAN | {"color": colour, "marker": marker, "markersize": 5}
+    return THIN | {"color": colour}
+
+
+def dashes_of(horizons: Iterable[int]) -> dict[int, Any]:
+    """A line's for each horizon, in their order."""
+    return dict(zip(sorted(set(horizons)), cycle(DASHES), strict=False))
 
 
 def hollow(colour: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours, seeds_beside, value
 from nextlat_bench.report.figures.style import (
     GREY,
-    MEAN,
     SEED,
     canvas,
     hollow,
     legend,
+    line_of,
     look,
     means,
     one_line,
@@ -113,7 +113,7 @@ def detoured(
         rows = [row for row in block.rows if row.drawn_as == objective]
         for row in rows:
             points = [(x, value(row, i)) for x, (i, _) in enumerate(found)]
-            looks = MEAN | {"color": colour, "marker": marker, "markersize": 5}
+            looks = line_of(objective)
             if row.source == "paper":
                 looks = {"marker": marker, "color": "none", "markeredgecolor": colour}
             elif row.source != "measured":

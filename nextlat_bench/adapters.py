@@ -25,7 +25,7 @@ from nextlat_bench.subject import Session, Subject
 from nextlat_bench.taggers import RereadingSession
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
 from nextlat_bench.train import chosen_device
-from nextlat_bench.trained import numpy
+from nextlat_bench.trained import to_numpy
 
 __all__ = ["CallableModel", "HuggingFace", "load_model"]
 
@@ -107,10 +107,10 @@ class HuggingFace(Subject):
         """(n, T) -> (n, T, D): the last hidden states; reading "embedding": of the tokens."""
         ids = self.to_ids(tokens)
         if reading == "embedding":
-            return numpy(self.model.get_input_embeddings()(ids))
+            return to_numpy(self.model.get_input_embeddings()(ids))
         if reading != "hidden":
             raise ValueError(f"reading = {reading!r}: expected hidden or embedding")
-        return numpy(self.model.base_model(ids, use_cache=False).last_hidden_state)
+        return to_numpy(self.model.base_model(ids, use_cache=False).last_hidden_state)
 
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
         """None: no such model has latent dynamics."""
@@ -132,7 +132,7 @@ class HuggingFace(Subject):
 
     def of_task(self, logits: Tensor) -> FloatArray:
         """(..., all of its tokens) -> (..., V) log-probabilities."""
-        return numpy(logits[..., self.ids].float().log_softmax(-1))
+        return to_numpy(logits[..., self.ids].float().log_softmax(-1))
 
     def to_ids(self, tokens: IntArray) -> Tensor:
         return torch.as_tensor(self.ids[tokens], dtype=torch.long, device=self.model.device)
@@ -209,7 +209,7 @@ class CallableModel(Subject):
             out = getattr(out, "logits", out)
             if isinstance(out, tuple):
                 raise TypeError("a tuple was returned; return the logits alone")
-            logits = numpy(out) if isinstance(out, Tensor) else np.asarray(out)
+            logits = to_numpy(out) if isinstance(out, Tensor) else np.asarray(out)
             logits = logits.astype(np.float64, casting="same_kind", copy=False)
         except MemoryError:
             raise

@@ -1,8 +1,8 @@
 """Batched generation from any subject, one token at a time; finished rows soon leave the batch.
 
 Works on the `Session` of nextlat_bench.subject: a KV cache for a trained model, automaton states
-for a model whose answer is known. What probes sample goes through here, but for drives with detours
-and drafts.
+for a model whose answer is known. What probes sample goes through here, but for detours, drafts and
+what compression and distinction read in step.
 """
 
 import numpy as np

@@ -22,7 +22,7 @@ __all__ = [
     "CleverHans",
     "Forgetful",
     "HistoryHash",
-    "LatentDynamics",
+    "LatentSubject",
     "LegalWalker",
     "NoisyState",
     "Oracle",
@@ -77,7 +77,7 @@ class Subject(ABC):
 
 
 @runtime_checkable
-class LatentDynamics(Protocol):
+class LatentSubject(Protocol):
     """A subject with hidden states; NextLat's also predicts the next one from the next token."""
 
     def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:

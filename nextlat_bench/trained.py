@@ -48,7 +48,7 @@ class TrainedModel(Subject):
         who = f"{self.objective.name}.logits gave"
         if logits.shape[-1] != self.vocab_size:
             raise ValueError(f"{who} {logits.shape[-1]} a position: expected {self.vocab_size}")
-        values = numpy(logits.log_softmax(-1))
+        values = to_numpy(logits.log_softmax(-1))
         if np.isnan(values).any():
             raise ValueError(f"{who} what are no probabilities")
         return values
@@ -59,25 +59,25 @@ class TrainedModel(Subject):
             raise ValueError(f"reading = {reading!r}: expected {' or '.join(self.readings)}")
         ids, (decoder, extra) = self.to_ids(tokens), (self.model.decoder, self.model.extra)
         if reading == "embedding":
-            return numpy(decoder.embedding(ids))
+            return to_numpy(decoder.embedding(ids))
         if reading == "trunk":
             layers = self.run.decoder.layers - self.objective.head_blocks
-            return numpy(decoder.trunk(ids, layers=layers)[0])
-        return numpy(self.objective.hidden(decoder, extra, ids))
+            return to_numpy(decoder.trunk(ids, layers=layers)[0])
+        return to_numpy(self.objective.hidden(decoder, extra, ids))
 
     @torch.inference_mode()
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
         if not isinstance(self.objective, NextLat):
             return None
         h = torch.as_tensor(hidden, device=self.device)
-        return numpy(
+        return to_numpy(
             self.objective.step(self.model.decoder, self.model.extra, h, self.to_ids(tokens))
         )
 
     @torch.inference_mode()
     def read_out(self, hidden: FloatArray) -> FloatArray:
         h = torch.as_tensor(hidden, device=self.device)
-        return numpy(self.model.decoder.head(h).log_softmax(-1))
+        return to_numpy(self.model.decoder.head(h).log_softmax(-1))
 
     def untrained(self) -> "TrainedModel":
         """The same architecture with random weights: what a probe reads from no learning.
@@ -121,7 +121,7 @@ class TrainedSession(Session):
         return session
 
 
-def numpy(values: Tensor) -> FloatArray:
+def to_numpy(values: Tensor) -> FloatArray:
     """Any device and precision -> float32 on the CPU."""
     return cast(FloatArray, values.float().cpu().numpy())
 

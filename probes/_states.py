@@ -1,12 +1,9 @@
-"""Hidden states: who has them, which there are, and those at some positions.
-
-Every probe of hidden states reads them here.
-"""
+"""Hidden states: who has them, which there are, and those at some positions."""
 
 import numpy as np
 
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.subject import LatentSubject, Subject
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 
 __all__ = ["ROWS_PER_CALL", "read", "readings", "standardised", "states_of"]
@@ -14,14 +11,14 @@ __all__ = ["ROWS_PER_CALL", "read", "readings", "standardised", "states_of"]
 ROWS_PER_CALL = 64
 
 
-def states_of(subject: Subject) -> LatentDynamics:
+def states_of(subject: Subject) -> LatentSubject:
     """The subject itself; NotApplicable where it has no hidden states."""
-    if not isinstance(subject, LatentDynamics):
+    if not isinstance(subject, LatentSubject):
         raise NotApplicable(f"{subject.name} has no hidden states")
     return subject
 
 
-def readings(subject: LatentDynamics) -> dict[str, tuple[LatentDynamics, str]]:
+def readings(subject: LatentSubject) -> dict[str, tuple[LatentSubject, str]]:
     """Condition -> which subject to read, and what of it: its own readings, and "untrained", the
     hidden states of the same decoder with fresh weights, where it offers `untrained()`."""
     known = getattr(subject, "readings", ("hidden", "embedding"))
@@ -31,7 +28,7 @@ def readings(subject: LatentDynamics) -> dict[str, tuple[LatentDynamics, str]]:
 
 
 def read(
-    subject: LatentDynamics, tokens: IntArray, chosen: BoolArray, reading: str = "hidden"
+    subject: LatentSubject, tokens: IntArray, chosen: BoolArray, reading: str = "hidden"
 ) -> FloatArray:
     """(N, L) tokens -> (n, D): the reading at the n chosen of N x L positions, row by row.
 

@@ -15,7 +15,7 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._sampling import documents, ratio_measurement
 from nextlat_bench.probes._states import read, states_of
-from nextlat_bench.subject import LatentDynamics, Subject
+from nextlat_bench.subject import LatentSubject, Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
     BoolArray,
@@ -121,7 +121,7 @@ class Transition(Probe):
 
 
 def read_out_divergence(
-    subject: LatentDynamics, actual: FloatArray, guess: FloatArray
+    subject: LatentSubject, actual: FloatArray, guess: FloatArray
 ) -> FloatArray:
     """(n, D), (n, D) -> (n,): KL between what the head reads from each, few rows at a time."""
     if len(actual) == 0:

@@ -23,7 +23,7 @@ from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.records import collect, committed, read
 from nextlat_bench.report.tables import table
-from nextlat_bench.subject import LatentDynamics, Oracle, known_subject
+from nextlat_bench.subject import LatentSubject, Oracle, known_subject
 from nextlat_bench.tasks.taxi import Taxi
 
 TASK = preset.run("gpt", "smoke", 0).task
@@ -111,7 +111,7 @@ def test_branches_leave_each_other_alone(subject: HuggingFace) -> None:
 def test_hidden_states(subject: HuggingFace) -> None:
     tokens = tokens_of(2, 4, 7)
     hidden = subject.hidden(tokens)
-    assert isinstance(subject, LatentDynamics)
+    assert isinstance(subject, LatentSubject)
     assert hidden.shape == subject.hidden(tokens, "embedding").shape == (4, 7, 32)
     if subject.model.config.model_type != "gemma2":  # its cap comes after the head
         assert np.allclose(subject.read_out(hidden), subject.log_probs(tokens), atol=1e-4)

@@ -18,7 +18,7 @@ from nextlat_bench.llama import llama_config
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
 from nextlat_bench.run_dir import RunDir, RunDirError
-from nextlat_bench.subject import LatentDynamics, load
+from nextlat_bench.subject import LatentSubject, load
 from nextlat_bench.train import build, train
 
 SMALL = ["decoder.layers=2", "decoder.width=32", "decoder.zero_init_residual=false"]
@@ -62,7 +62,7 @@ def test_a_plain_decoder_is_a_llama(objective: str, tmp_path: Path) -> None:
     theirs = HuggingFace.load(export(folder.path, tmp_path / "llama", "llama"), folder.run().task)
     tokens = np.random.default_rng(0).integers(ours.vocab_size, size=(3, 30))
     assert np.allclose(theirs.log_probs(tokens), ours.log_probs(tokens), atol=1e-5)
-    assert isinstance(ours, LatentDynamics)
+    assert isinstance(ours, LatentSubject)
     assert np.allclose(theirs.hidden(tokens), ours.hidden(tokens), atol=1e-5)
     assert theirs.model.config.model_type == "llama"
 

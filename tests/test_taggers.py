@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextlat_bench.probes.transition import Transition
-from nextlat_bench.subject import LatentDynamics, known_subject
+from nextlat_bench.subject import LatentSubject, known_subject
 from nextlat_bench.taggers import Drifting, Oracle, RunningOracle, Window
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar
@@ -57,7 +57,7 @@ def test_teacherless_paths_have_an_oracle():
     assert (probability[row, t, batch.targets[row, t]] == 1).all()
     np.testing.assert_allclose(probability[~scored], 1 / len(task.vocab))
     np.testing.assert_allclose(probability.sum(axis=2), 1)
-    assert not isinstance(known_subject("oracle", task), LatentDynamics)
+    assert not isinstance(known_subject("oracle", task), LatentSubject)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +75,7 @@ def test_sessions_agree_with_log_probs(name):
 
 def test_the_oracles_dynamics_are_its_trunk():
     oracle = known_subject("oracle", TASK)
-    assert isinstance(oracle, LatentDynamics)
+    assert isinstance(oracle, LatentSubject)
     hidden, embedding = oracle.hidden(WORDS), oracle.hidden(WORDS, "embedding")
     np.testing.assert_array_equal(embedding.argmax(axis=2), WORDS)
     assert hidden.shape == embedding.shape == (*WORDS.shape, V)

@@ -116,7 +116,7 @@ class Attended:
     cos: Tensor  # (B or 1, T, 1, 1, D/H): one rotation for queries and keys of all heads
     sin: Tensor
     turn: Tensor  # (D/H, D/H)
-    mask: Tensor | None  # (B or 1, 1, T, keys) True: may look; None: causal, or one query
+    mask: Tensor | None  # (B or 1, 1, T, keys) added to scores; None: causal, or one query
 
 
 class Attention(nn.Module):
@@ -139,18 +139,26 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, (B, H, T, d); `mask` None: causal over equal lengths, and one
-    query alone looks at all keys."""
+    """softmax(q k^T / sqrt(d) + mask) v, (B, H, T, d); `mask` None: causal over equal lengths, and
+    one query alone looks at all keys."""
     causal = mask is None and q.shape[2] > 1
+    mask = mask if mask is None else mask.to(q.dtype)
     if q.device.type != "cpu" or k.shape[2] > EXPLICIT_ATTENTION_LIMIT:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)
     if causal:
-        mask = causal_mask(q.shape[2], q.device)
+        mask = added_to_scores(causal_mask(q.shape[2], q.device)).to(q.dtype)
     if mask is not None:
-        # A finite floor: a padding row that may look at nobody must not turn into nan.
-        scores = scores + torch.where(mask, 0.0, -1e9).to(q.dtype)
+        scores = scores + mask
     return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+def added_to_scores(may_look: Tensor) -> Tensor:
+    """In the precision of scores, so that one serves all layers, which keep it for their gradients.
+    A finite floor: a padding row that may look at nobody must not turn into nan."""
+    kind = may_look.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    return torch.where(may_look, 0.0, -1e9).to(dtype)
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
@@ -232,7 +240,7 @@ class Decoder(nn.Module):
         elif past and length > 1:
             keys = torch.arange(past + length, device=device)
             mask = (keys[None, :] <= keys[past:, None])[None, None]  # (1, 1, T, keys)
-        return Attended(cos, sin, self.turn, mask)
+        return Attended(cos, sin, self.turn, mask if mask is None else added_to_scores(mask))
 
     def trunk(
         self,

@@ -203,6 +203,27 @@ def test_hand_written_gradients(name: str) -> None:
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_layers_share_the_mask_of_packed_documents(bf16: bool) -> None:
+    """Each would keep a copy of its own, as large as the scores of a head."""
+    decoder, T = Decoder(DecoderConfig(layers=3, heads=2, width=16), 10, 192), 192
+    document = torch.arange(T).div(48, rounding_mode="floor").expand(1, T)
+    position = (torch.arange(T) % 48).expand(1, T)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.shape[-2:] == (T, T):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.ndim
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+    ):
+        decoder(torch.randint(10, (1, T)), document, position)
+    assert len(kept) == 1
+
+
 def test_a_compiled_decoder_is_one_graph() -> None:
     """For all its blocks, of which none is left in the middle."""
     decoder = Decoder(DecoderConfig(layers=2, heads=2, width=16), 10, 8)

@@ -21,7 +21,7 @@ from nextlat_bench.adapters import CallableModel, HuggingFace, load_model
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.trajectories import Trajectories
-from nextlat_bench.report.records import collect, committed, read
+from nextlat_bench.report.records import collect, read
 from nextlat_bench.report.tables import table
 from nextlat_bench.subject import LatentSubject, Oracle, known_subject
 from nextlat_bench.tasks.taxi import Taxi
@@ -179,7 +179,7 @@ def test_a_folder_is_probed_once_and_has_its_row(place: Path) -> None:
     again = here(*PROBE, "plain", "compression", cwd=place)
     assert again.returncode == 0, again.stderr
     assert (folder / "records.jsonl").stat() == before
-    made_of = table("taxi", [*committed(), *collect(place / "runs")])
+    made_of = table("taxi", collect(place / "runs"))
     for text in (made_of.markdown(), made_of.latex(), made_of.csv()):
         assert "Hugging Face (plain)" in text
 

@@ -157,7 +157,8 @@ def added_to_scores(may_look: Tensor) -> Tensor:
     """In the precision of scores, so that one serves all layers, which keep it for their gradients.
     A finite floor: a padding row that may look at nobody must not turn into nan."""
     kind = may_look.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    mixed = kind != "meta" and torch.is_autocast_enabled(kind)  # what has no data has no precision
+    dtype = torch.get_autocast_dtype(kind) if mixed else torch.float32
     return torch.where(may_look, 0.0, -1e9).to(dtype)
 
 

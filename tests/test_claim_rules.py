@@ -21,6 +21,7 @@ from report_records import COUNTDOWN, PATH_STAR, a5_records, of, seeds
 from nextlat_bench.report.claims import claims_sheet
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.shipped import committed_benchmarks
+from nextlat_bench.report.verdicts import claims
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,32 @@ def test_data_efficiency_is_of_fixed_training_sets() -> None:
     assert verdict(afresh, "path-star") == "holds"
     assert verdict(stars((ALL, NONE), (NONE, NONE), (small, large)), "data") == "holds in part"
     assert verdict(stars((ALL,), (NONE,), (small,)), "data") == "not measured yet"
+
+
+def said(records: Any, name: str) -> list[str]:
+    """What stands in a claim's last cell."""
+    shown = claims_sheet(records, {}).grids[0].rows
+    return next(
+        row[-1] for claim, row in zip(claims(), shown, strict=True) if claim.name == name
+    ).split("\n")
+
+
+def test_verdicts_say_what_they_rest_on() -> None:
+    """In a fixed order, what was not compared apart; of graphs who solves how many."""
+    small, large = (PATH_STAR | {"num_train": n} for n in (1_000, 10_000))
+    records = stars((ALL, ALL), (ALL, NONE), (small, large))
+    assert said(records, "data")[1] == "8 compared: 4 ahead, 4 not told apart"
+    lone = [r for r in records if r.objective in ("nextlat", "gpt")]
+    short = "2 compared: 1 ahead, 1 not told apart; 6 missing"
+    assert said(lone, "data")[1] == short
+    assert said(records, "a5") == ["not measured yet"]
+    two = stars((ALL, ALL), (NONE, ALL))
+    solved = "graphs solved, of 2: NextLat 2, GPT 1, BST 1, MTP 1, JTP 1"
+    assert said(two, "path-star") == ["holds", solved]
+    assert (
+        said([r for r in two if r.objective != "bst"], "path-star")[1]
+        == "8 compared: 5 solved, 3 not solved; 2 missing"
+    )
 
 
 def test_countdown_is_of_horizon_one() -> None:

@@ -13,6 +13,7 @@ from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.tables import Block, blocks_of
 from nextlat_bench.report.verdicts import (
     LACKING,
+    OUTCOMES,
     SEEDS,
     US,
     Claim,
@@ -70,10 +71,8 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
     shown, every, notes = [], [], [*RULE]
     for claim in claims():
         verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
-        counts = Counter(c.outcome for c in compared)
-        counted = [f"{n} {outcome}" for outcome, n in counts.items()]
-        why = [f"{len(compared)} compared: {', '.join(counted)}"] if compared else []
         here = "\n".join(_here(claim, compared)) or DASH
+        why = _solved(compared) if claim.rule == "solves" else _counted(compared)
         shown.append((claim.says, _paper(claim), here, "\n".join([verdict, *why])))
         notes += [f"{claim.name}: {text}." for text in (*claim.differs, *_bounds(claim))]
         for machine in dict.fromkeys(
@@ -95,6 +94,27 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         Grid("Every comparison", details, tuple(every), detail=True),
     )
     return Sheet("claims", TITLE, grids, (*notes, *_sizes(blocks)), tuple(lines))
+
+
+def _counted(compared: Sequence[Comparison]) -> list[str]:
+    """How many comparisons came out how, the best first; those that could not be made apart."""
+    found = Counter(c.outcome for c in compared)
+    made = [f"{found[how]} {how}" for how in OUTCOMES if found[how]]
+    lack = [f"{found[how]} {how}" for how in LACKING if found[how]]
+    count = sum(found[how] for how in OUTCOMES)
+    said = [f"{count} compared: {', '.join(made)}"] if made else []
+    return ["; ".join([*said, ", ".join(lack)] if lack else said)] if compared else []
+
+
+def _solved(compared: Sequence[Comparison]) -> list[str]:
+    """Of how many graphs each solves, where every one of its runs is there."""
+    if any(c.outcome in LACKING for c in compared):
+        return _counted(compared)
+    solved: Counter[str] = Counter()
+    for c in compared:
+        solved[LABELS[c.objective]] += c.outcome == "solved"
+    said = ", ".join(f"{who} {n}" for who, n in solved.items())
+    return [f"graphs solved, of {len({c.setting for c in compared})}: {said}"] if compared else []
 
 
 def _numbers(cell: Estimate) -> tuple[float | int | None, ...]:

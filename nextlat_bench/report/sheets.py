@@ -67,9 +67,13 @@ class Sheet:
         return out.getvalue()
 
     def markdown(self) -> str:
-        """Every table, and the notes."""
-        parts = [f"## {self.title.translate(MARKDOWN)}", *map(_markdown, self.grids)]
-        parts.append("\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes))
+        """The tables, the notes, then what is detail."""
+        shown, details = (
+            [_markdown(grid) for grid in self.grids if grid.detail == which]
+            for which in (False, True)
+        )
+        notes = "\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)
+        parts = [f"## {self.title.translate(MARKDOWN)}", *shown, "### Notes", notes, *details]
         return "\n\n".join(parts) + "\n"
 
     def summary(self) -> str:

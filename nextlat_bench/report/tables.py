@@ -303,7 +303,7 @@ class Table:
         return self.sheet().csv()
 
     def markdown(self) -> str:
-        """The table, every seed below it, and the notes."""
+        """The table, the notes, and every seed below them."""
         return self.sheet().markdown()
 
     def summary(self) -> str:

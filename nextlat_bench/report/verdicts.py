@@ -19,6 +19,7 @@ from nextlat_bench.report.tables import Block, Row
 
 __all__ = [
     "LACKING",
+    "OUTCOMES",
     "SEEDS",
     "US",
     "Claim",
@@ -42,6 +43,7 @@ OPEN = ("not told apart", "undecided")
 BOTH_ENDS = "both at the end of the scale"
 MISSING, TOO_FEW, UNEQUAL = "missing", "too few seeds", "unequal budgets"
 SEVERAL, ELSEWISE = "several settings", "unequal protocols"
+OUTCOMES = (*WON, *OPEN, BOTH_ENDS, *LOST)
 LACKING = (MISSING, TOO_FEW, UNEQUAL, SEVERAL, ELSEWISE)
 SEEDS = 3
 US = "nextlat"

@@ -13,6 +13,8 @@ from torch.autograd import Function
 __all__ = ["kl_divergence", "quarter_turn", "rms_norm", "rotated", "smooth_l1"]
 __all__ += ["squared_length", "swiglu"]
 
+LONGEST_DOT = 2**31 - 1  # numbers that cuBLAS takes at a time
+
 
 class _RMSNorm(Function):
     @staticmethod
@@ -96,13 +98,18 @@ class _SwiGLU(Function):
         return d_gate_up
 
 
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of the products of all their numbers."""
+    return torch.dot(a.flatten(), b.flatten()) if a.numel() <= LONGEST_DOT else (a * b).sum()
+
+
 class _KLDivergence(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
         log_q = logits.float().log_softmax(-1)
         ctx.save_for_backward(log_q, p)
         ctx.dtype = logits.dtype
-        return (information.sum() - torch.dot(p.flatten(), log_q.flatten())) / len(p)
+        return (information.sum() - _dot(p, log_q)) / len(p)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

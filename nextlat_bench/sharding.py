@@ -54,13 +54,16 @@ def whole(value: Any) -> Any:
 
 
 def cut(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Cuts the moments in a saved state, which are whole, as the weights are cut."""
+    """Cuts the moments in a saved state, which are whole, as the weights are cut, if they are."""
+    weights: list[Any] = [p for group in optimizer.param_groups for p in group["params"]]
+    sharded = {i: state for i, state in saved["state"].items() if is_sharded(weights[i])}
+    if not sharded:
+        return
     from torch.distributed.tensor import distribute_tensor
 
-    weights: list[Any] = [p for group in optimizer.param_groups for p in group["params"]]
-    for i, state in saved["state"].items():
+    for i, state in sharded.items():
         for name, value in state.items():
-            if is_sharded(weights[i]) and value.shape == weights[i].shape:
+            if value.shape == weights[i].shape:
                 where = weights[i].device_mesh, weights[i].placements
                 state[name] = distribute_tensor(value, *where)
 

@@ -203,6 +203,15 @@ def test_hand_written_gradients(name: str) -> None:
     torch.testing.assert_close(got, expected)
 
 
+def test_more_numbers_than_a_gpu_multiplies_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, teacher = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
+    p, information = teacher.softmax(-1), torch.zeros(5)
+    expected = kernels.kl_divergence(logits, p, information)
+    monkeypatch.setattr(kernels, "LONGEST_DOT", 34)
+    monkeypatch.setattr(torch, "dot", None)  # it is not asked
+    torch.testing.assert_close(kernels.kl_divergence(logits, p, information), expected)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_layers_share_the_mask_of_packed_documents(bf16: bool) -> None:
     """Each would keep a copy of its own, as large as the scores of a head."""

@@ -122,7 +122,7 @@ def test_every_figure_of_the_committed_records_is_rendered() -> None:
 
 def test_the_machines_are_those_of_the_kept_provenance() -> None:
     rendered = ROOT / "results" / "rendered" / "machines.md"
-    again = RENDER["machines"](committed(), committed_choices())
+    again = RENDER["machines"](records(), committed_choices())
     assert rendered.read_text(encoding="utf-8") == again
     assert "| taxi, heliopolis | gpt | not kept |" in again  # of early runs it was not kept
 

@@ -142,14 +142,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v, (B, H, T, d); `mask` None: causal over equal lengths, and
     one query alone looks at all keys."""
     causal = mask is None and q.shape[2] > 1
-    mask = mask if mask is None else mask.to(q.dtype)
     if q.device.type != "cpu" or k.shape[2] > EXPLICIT_ATTENTION_LIMIT:
+        mask = mask if mask is None else mask.to(q.dtype)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)
     if causal:
-        mask = added_to_scores(causal_mask(q.shape[2], q.device)).to(q.dtype)
+        mask = added_to_scores(causal_mask(q.shape[2], q.device))
     if mask is not None:
-        scores = scores + mask
+        scores = scores + mask.to(q.dtype)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 

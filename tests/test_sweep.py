@@ -242,6 +242,23 @@ def test_jobs_share_the_gpus_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert order(3) == ["2", "5", "2", "2", "2"]
 
 
+def test_jobs_on_gpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their probes would leave all but one idle."""
+    told: list[How] = []
+
+    def refused(how: How, *arguments: object) -> None:
+        told.append(how)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("nextlat_bench.sweep.Local", refused)
+    monkeypatch.setattr("nextlat_bench.sweep.cores", lambda: 9)
+    for device, threads in (("cuda", 4), ("cpu", 1)):
+        monkeypatch.setattr("nextlat_bench.train.chosen_device", lambda asked, its=device: its)
+        monkeypatch.setattr("nextlat_bench.sweep.visible_gpus", lambda: ["0", "1"])
+        assert here(*SWEEP, *SMALL, "--out", str(tmp_path)).returncode == 2
+        assert told.pop().threads == threads
+
+
 def test_ctrl_c_while_jobs_are_handed_out_stops_those_that_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,6 @@ from real_runs import here, recipe
 from nextlat_bench import optimizers as optimizers_module
 from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
-from nextlat_bench.data import TensorBatch
 from nextlat_bench.files import atomic_write
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi as preset
@@ -307,10 +306,31 @@ def test_muon_multiplies_in_bfloat16_where_it_is_native(
         assert (update - x).abs().max() < error
 
 
-def test_checkpoints_take_a_small_part_of_the_time() -> None:
+def test_checkpoints_take_a_small_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert train_module.rest_after(0.1, 45) == 45
     assert train_module.rest_after(30, 45) == 600
     assert train_module.rest_after(30, 0) == 0  # after every step
+    asked: list[float] = []
+
+    def for_ever(took: float, seconds: float) -> float:
+        asked.append(seconds)
+        return 1e9
+
+    monkeypatch.setattr(train_module, "rest_after", for_ever)
+    trained(tiny("training.steps=4"), tmp_path, seconds_between_checkpoints=1e-9)
+    assert asked == [1e-9]  # of the first of them
+
+
+def test_every_block_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of heads, too."""
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(provenance, "check_compiler", lambda device: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    run = tiny("objective.horizon=2", "training.steps=1", objective="mtp")
+    trained(run, tmp_path, compiled=True)
+    assert len(compiled) == run.decoder.layers + 2
 
 
 def test_build_is_a_function_of_the_seed() -> None:
@@ -344,46 +364,6 @@ def test_provenance_says_where_and_with_what(tmp_path: Path) -> None:
     assert facts["device"]
     assert set(facts["rejected"]) == {"train", "validation", "test"}
     assert 0 < facts["rejected"]["train"] < facts["rejected"]["test"] < 1
-
-
-def micro_batched(parts: int) -> tuple[Run, Model, list[TensorBatch]]:
-    run = tiny(f"training.micro_batches={parts}", "decoder.zero_init_residual=false")
-    return run, build(run), micro_batches_of(run, 0, "cpu")
-
-
-def test_gradients_are_the_mean_over_micro_batches() -> None:
-    run, model, batches = micro_batched(3)
-    with Workers(3, 2, "cpu", "fp32") as workers:
-        workers.gradients(run.objective, model, batches)
-    ours = [p.grad for p in model.parameters()]
-    losses = [run.objective.loss(model.decoder, model.extra, b).total for b in batches]
-    expected = torch.autograd.grad(sum(losses) / 3, list(model.parameters()))
-    torch.testing.assert_close(ours, list(expected))
-
-
-def test_the_schedule_reaches_the_optimizers() -> None:
-    run, model, batches = micro_batched(1)
-    optimizers = make_optimizers(run.training, model)
-    before = [p.detach().clone() for p in model.parameters()]
-    with Workers(1, 1, "cpu", "fp32") as workers:
-        workers.gradients(run.objective, model, batches)
-        workers.update(optimizers, 0.0)
-        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-        workers.update(optimizers, 0.25)
-    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    adamw, *muon = ({g["lr"] for g in o.param_groups} for o in optimizers)
-    assert adamw == {0.25 * run.training.learning_rate}
-    assert all(rates == {0.25 * run.training.muon_learning_rate} for rates in muon)
-
-
-def test_clipping_shortens_long_gradients_only() -> None:
-    run, model, batches = micro_batched(1)
-    with Workers(1, 1, "cpu", "fp32") as workers:
-        workers.gradients(run.objective, model, batches)
-    norm = train_module.clip(model, None)
-    assert train_module.clip(model, 2 * norm) == pytest.approx(norm)
-    assert train_module.clip(model, norm / 2) == pytest.approx(norm)
-    assert train_module.clip(model, None) == pytest.approx(norm / 2, rel=1e-4)
 
 
 def test_weights_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:

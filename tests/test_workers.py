@@ -1,4 +1,4 @@
-"""What a step's workers do on several GPUs, and what they keep meanwhile."""
+"""A step's workers: their sums and updates, what they keep meanwhile, and several GPUs."""
 
 import threading
 import weakref
@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from nextlat_bench.data import TensorBatch
+from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi
-from nextlat_bench.train import build, micro_batches_of
+from nextlat_bench.run import Run
+from nextlat_bench.train import Model, build, clip, micro_batches_of
 from nextlat_bench.workers import Workers
 
 
@@ -60,3 +63,45 @@ def test_gradients_of_one_micro_batch_are_kept_at_a_time(monkeypatch: pytest.Mon
         assert torch.equal(parameter.grad, gradient)  # type: ignore[arg-type]
     for found in (losses, together):  # the log asks for the first alone
         assert [len(each.hidden) > 0 for each in found] == [True, False, False, False]
+
+
+def micro_batched(parts: int) -> tuple[Run, Model, list[TensorBatch]]:
+    settings = ["training.examples=32", "training.row_length=20", "task.max_nodes=8"]
+    settings += ["decoder.layers=1", "decoder.width=32", "decoder.zero_init_residual=false"]
+    run = taxi.run("nextlat", "smoke", 0).override([*settings, f"training.micro_batches={parts}"])
+    return run, build(run), micro_batches_of(run, 0, "cpu")
+
+
+def test_gradients_are_the_mean_over_micro_batches() -> None:
+    run, model, batches = micro_batched(3)
+    with Workers(3, 2, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+    ours = [p.grad for p in model.parameters()]
+    losses = [run.objective.loss(model.decoder, model.extra, b).total for b in batches]
+    expected = torch.autograd.grad(sum(losses) / 3, list(model.parameters()))
+    torch.testing.assert_close(ours, list(expected))
+
+
+def test_the_schedule_reaches_the_optimizers() -> None:
+    run, model, batches = micro_batched(1)
+    optimizers = make_optimizers(run.training, model)
+    before = [p.detach().clone() for p in model.parameters()]
+    with Workers(1, 1, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+        workers.update(optimizers, 0.0)
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        workers.update(optimizers, 0.25)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    adamw, *muon = ({g["lr"] for g in o.param_groups} for o in optimizers)
+    assert adamw == {0.25 * run.training.learning_rate}
+    assert all(rates == {0.25 * run.training.muon_learning_rate} for rates in muon)
+
+
+def test_clipping_shortens_long_gradients_only() -> None:
+    run, model, batches = micro_batched(1)
+    with Workers(1, 1, "cpu", "fp32") as workers:
+        workers.gradients(run.objective, model, batches)
+    norm = clip(model, None)
+    assert clip(model, 2 * norm) == pytest.approx(norm)
+    assert clip(model, norm / 2) == pytest.approx(norm)
+    assert clip(model, None) == pytest.approx(norm / 2, rel=1e-4)

@@ -99,11 +99,13 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
 def _counted(compared: Sequence[Comparison]) -> list[str]:
     """How many comparisons came out how, the best first; those that could not be made apart."""
     found = Counter(c.outcome for c in compared)
-    made = [f"{found[how]} {how}" for how in OUTCOMES if found[how]]
-    lack = [f"{found[how]} {how}" for how in LACKING if found[how]]
+    made, lack = (
+        ", ".join(f"{found[how]} {how}" for how in kinds if found[how])
+        for kinds in (OUTCOMES, LACKING)
+    )
     count = sum(found[how] for how in OUTCOMES)
-    said = [f"{count} compared: {', '.join(made)}"] if made else []
-    return ["; ".join([*said, ", ".join(lack)] if lack else said)] if compared else []
+    said = [f"{count} compared: {made}"] * bool(made) + [lack] * bool(lack)
+    return ["; ".join(said)] if said else []
 
 
 def _solved(compared: Sequence[Comparison]) -> list[str]:

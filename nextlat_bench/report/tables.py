@@ -33,7 +33,7 @@ from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "names", "table"]
+__all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "grid_of", "names", "table"]
 
 SCALES = ("paper", "laptop", "smoke")
 CSV_HEADER = (

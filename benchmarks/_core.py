@@ -92,7 +92,7 @@ def one_thread() -> Iterator[None]:
 def machine() -> str:
     import torch
 
-    from nextlat_bench.provenance import cpu_name
+    from nextlat_bench.device import cpu_name
 
     return (
         f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

@@ -14,11 +14,11 @@ from torch import Tensor
 from benchmarks._core import Section, one_thread
 from benchmarks.peers import Shape
 from benchmarks.training import SHAPES, as_batch, matrix_flops, matrix_rates, ours, stream, walks
+from nextlat_bench.device import chosen_precision
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.provenance import chosen_precision
 from nextlat_bench.run import Training
 from nextlat_bench.train import clip
 from nextlat_bench.workers import Workers

@@ -12,13 +12,14 @@ from dataclasses import replace
 from benchmarks._core import Section, alternate, one_thread, ratio, shown, spread
 from benchmarks.training import trainer_step
 from nextlat_bench.decoder import count_parameters
+from nextlat_bench.model import build
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.plan import cost
 from nextlat_bench.presets.language import run as preset
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.published import paper_rows
 from nextlat_bench.run import DecoderConfig, Run, Training
-from nextlat_bench.train import build, micro_batches_of
+from nextlat_bench.train import micro_batches_of
 
 __all__ = ["Side", "run", "runs"]
 

@@ -20,10 +20,11 @@ def work(seed: int, threads: int, start: Barrier, results: Any) -> None:
     """Seconds of `STEPS` training steps in each round."""
     import torch
 
+    from nextlat_bench.device import chosen_precision
+    from nextlat_bench.model import build
     from nextlat_bench.optimizers import make_optimizers
     from nextlat_bench.presets import taxi
-    from nextlat_bench.provenance import chosen_precision
-    from nextlat_bench.train import build, clip, micro_batches_of
+    from nextlat_bench.train import clip, micro_batches_of
     from nextlat_bench.workers import Workers
 
     torch.set_num_threads(threads)

@@ -19,11 +19,11 @@ from benchmarks._core import Section, alternate, one_thread, ratio, shown, sprea
 from benchmarks.peers import Shape
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, count_parameters, swiglu_width
+from nextlat_bench.device import chosen_precision
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.provenance import chosen_precision
 from nextlat_bench.run import DecoderConfig, Training
 from nextlat_bench.tasks.taxi import Taxi
 from nextlat_bench.train import clip

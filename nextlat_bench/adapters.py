@@ -19,12 +19,11 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from nextlat_bench import registry
+from nextlat_bench.device import chosen_device
 from nextlat_bench.files import digest_of
 from nextlat_bench.sources import source_of
-from nextlat_bench.subject import Session, Subject
-from nextlat_bench.taggers import RereadingSession
+from nextlat_bench.subject import RereadingSession, Session, Subject
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
-from nextlat_bench.train import chosen_device
 from nextlat_bench.trained import to_numpy
 
 __all__ = ["CallableModel", "HuggingFace", "load_model"]

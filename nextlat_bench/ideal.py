@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.sparse import csr_array
 
-from nextlat_bench.subject import Oracle
+from nextlat_bench.scripted import Oracle
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task
 from nextlat_bench.tasks.taxi import StreetMap, Taxi, TaxiWorld
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from nextlat_bench.console import clock, told
 from nextlat_bench.files import atomic_write
+from nextlat_bench.known import known_subject
 from nextlat_bench.measure import (
     chosen_probes,
     known_identity,
@@ -26,7 +27,7 @@ from nextlat_bench.measure import (
 from nextlat_bench.report.records import Record
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import InUseError, RunDir, sources
-from nextlat_bench.subject import Subject, known_subject
+from nextlat_bench.subject import Subject
 
 __all__ = [
     "BUSY",
@@ -94,7 +95,7 @@ def finish(
     What is there already is kept. `InUseError` where another process works in the folder.
     """
     from nextlat_bench import parallel
-    from nextlat_bench.train import chosen_device
+    from nextlat_bench.device import chosen_device
 
     run = folder.run()
     with ExitStack() as kept:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextlat_bench.provenance import native_bf16
+from nextlat_bench.device import native_bf16
 from nextlat_bench.run import Training
 
 __all__ = ["Muon", "make_optimizers"]

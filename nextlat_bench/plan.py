@@ -15,13 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import count_parameters
+from nextlat_bench.device import chosen_device, chosen_precision, native_bf16
+from nextlat_bench.model import Model, build
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.provenance import chosen_precision, native_bf16
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
 from nextlat_bench.tasks._core import Task
-from nextlat_bench.train import Model, build, chosen_device, micro_batches_of
+from nextlat_bench.train import micro_batches_of
 from nextlat_bench.workers import Workers
 
 if TYPE_CHECKING:

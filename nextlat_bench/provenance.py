@@ -10,28 +10,14 @@ from typing import Any, get_args
 import torch
 
 from nextlat_bench import parallel
+from nextlat_bench.device import check_compiler, chosen_precision, cpu_name, native_bf16
 from nextlat_bench.files import atomic_write
-from nextlat_bench.run import Run, Training
+from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError, read_json, sources, to_bytes
 from nextlat_bench.tasks._core import Split, Task
 from nextlat_bench.tasks._draws import DrawnTask
 
-__all__ = ["chosen_precision", "cpu_name", "native_bf16", "settle_provenance"]
-
-
-def native_bf16(device: str) -> bool:
-    """bf16 only where the hardware multiplies it natively: emulation is slower than fp32."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)
-
-
-def chosen_precision(training: Training, device: str) -> str:
-    """fp32 or bf16: what "auto" comes to on this device."""
-    if training.precision != "auto":
-        return training.precision
-    return "bf16" if native_bf16(device) else "fp32"
+__all__ = ["settle_provenance"]
 
 
 def settle_provenance(
@@ -86,31 +72,6 @@ def rejected(task: Task) -> dict[str, float]:
     if not isinstance(task, DrawnTask):
         return {}
     return {split: round(task.rejection_rate(split), 6) for split in get_args(Split)}
-
-
-def check_compiler(device: str) -> None:
-    """Refuses --compile where torch.compile would find no C++ compiler."""
-    if device != "cpu":
-        return
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except (InvalidCxxCompiler, OSError):
-        raise ValueError(
-            "--compile needs a C++ compiler and finds none: install g++, or name one by CXX=PATH, "
-            "or train without --compile, in a folder that was not begun with it"
-        ) from None
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def commit() -> str | None:

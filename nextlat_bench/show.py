@@ -116,7 +116,7 @@ def other_entries(kind: str) -> list[tuple[str, str]]:
 
         return list(titles().items())
     if kind == "subjects":
-        from nextlat_bench.subject import KNOWN
+        from nextlat_bench.known import KNOWN
         from nextlat_bench.taggers import OF_WORDS
 
         known = OF_WORDS | KNOWN

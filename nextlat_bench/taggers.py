@@ -10,13 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from nextlat_bench.registry import check_name
-from nextlat_bench.subject import Session, Subject
+from nextlat_bench.subject import RereadingSession, Subject
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task, is_int
 
 __all__ = [
     "Drifting",
     "Oracle",
-    "RereadingSession",
     "RunningOracle",
     "Tagger",
     "Uniform",
@@ -50,23 +49,6 @@ class Tagger(Subject):
 
     def start(self, prompts: IntArray) -> "RereadingSession":
         return RereadingSession(self, prompts)
-
-
-class RereadingSession(Session):
-    """The tokens read so far; every step reads them all again."""
-
-    def __init__(
-        self, subject: Subject, prefix: IntArray, log_probs: FloatArray | None = None
-    ) -> None:
-        self.subject, self.prefix = subject, prefix
-        self.log_probs = subject.log_probs(prefix)[:, -1] if log_probs is None else log_probs
-
-    def advance(self, tokens: IntArray) -> None:
-        self.prefix = np.column_stack((self.prefix, tokens))
-        self.log_probs = self.subject.log_probs(self.prefix)[:, -1]
-
-    def select(self, rows: IntArray) -> "RereadingSession":
-        return RereadingSession(self.subject, self.prefix[rows], self.log_probs[rows])
 
 
 class Oracle(Tagger):

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch, step_batches
-from nextlat_bench.decoder import Block, Decoder, count_parameters
+from nextlat_bench.decoder import Block, count_parameters
+from nextlat_bench.device import chosen_device
 from nextlat_bench.files import named
+from nextlat_bench.model import Model, build
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
@@ -25,7 +27,7 @@ from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.workers import Workers
 
-__all__ = ["DivergedError", "Model", "Progress", "build", "chosen_device", "train"]
+__all__ = ["DivergedError", "Progress", "train"]
 
 LOG_EVERY = 10
 CHECKPOINT_SECONDS = "NEXTLAT_BENCH_CHECKPOINT_SECONDS"
@@ -58,27 +60,6 @@ class Progress:
     loss: float
     tokens_per_second: float
     seconds_left: float
-
-
-class Model(nn.Module):
-    """What is trained and saved: the decoder and the objective's extra modules."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        length = max(run.training.row_length or 0, run.task.longest)
-        vocab, objective = run.task.vocab, run.objective
-        self.decoder: Decoder = objective.decoder(run.decoder, len(vocab), length)
-        self.extra: nn.Module = objective.init(run.decoder, vocab.end)
-        if not isinstance(self.extra, nn.Module):
-            what = type(self.extra).__name__
-            raise ValueError(f"{objective.name}.init gave a {what}: expected a torch.nn.Module")
-
-
-def build(run: Run) -> Model:
-    """The model with its initial weights, a function of the run's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        return Model(run)
 
 
 def train(
@@ -306,11 +287,3 @@ def diverged(run_dir: RunDir, step: int, loss: float) -> DivergedError:
         f"the loss became {loss} at step {step + 1}: lower training.learning_rate or "
         f"training.muon_learning_rate; the last good checkpoint, step {last}, is in {run_dir.path}"
     )
-
-
-def chosen_device(device: str | None) -> str:
-    """`device`, by default a GPU where there is one; a ValueError if it is not to be had."""
-    available = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
-    if device is not None and device not in available:
-        raise ValueError(f"--device {device}: this machine has {' and '.join(available)}")
-    return device or available[0]

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from nextlat_bench.decoder import KeyValueCache
+from nextlat_bench.device import chosen_device
 from nextlat_bench.export import CONFIG, read_exported
+from nextlat_bench.model import Model, build
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.subject import Session, Subject
 from nextlat_bench.tasks._core import FloatArray, IntArray
-from nextlat_bench.train import Model, build, chosen_device
 
 __all__ = ["TrainedModel", "TrainedSession", "load_trained"]
 

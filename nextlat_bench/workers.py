@@ -3,17 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.model import Model
 from nextlat_bench.objectives._core import Losses, Objective
-
-if TYPE_CHECKING:
-    from nextlat_bench.train import Model
 
 __all__ = ["COLUMNS", "Workers"]
 

@@ -21,12 +21,12 @@ import typer.main
 from nextlat_bench import registry
 from nextlat_bench.cli import app
 from nextlat_bench.cli.measuring import cells
+from nextlat_bench.known import known_subject
 from nextlat_bench.plan import GPUS, USED, cost, duration
 from nextlat_bench.presets._general import probes_of, run_of
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.run import Run
-from nextlat_bench.subject import known_subject
 from nextlat_bench.tasks._core import Task
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from hand_maps import DIRECTIONS, MAP_SUBJECTS
 
+from nextlat_bench.known import known_subject
 from nextlat_bench.probes._core import Measurement, Probe
-from nextlat_bench.subject import Subject, known_subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi
 
 # A suite that runs in a shell's background ignores Ctrl-C, and so would all that it begins.

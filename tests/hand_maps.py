@@ -5,7 +5,7 @@ import math
 import networkx as nx
 import numpy as np
 
-from nextlat_bench.subject import KNOWN
+from nextlat_bench.known import KNOWN
 from nextlat_bench.tasks.taxi import StreetMap, Taxi
 
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from nextlat_bench.generate import generate
+from nextlat_bench.known import KNOWN, known_subject
 from nextlat_bench.probes import _sampling
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes._sampling import share_measurement
 from nextlat_bench.probes.accuracy import Accuracy
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
-from nextlat_bench.subject import KNOWN, known_subject
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.countdown import Countdown
 from nextlat_bench.tasks.path_star import PathStar

@@ -18,12 +18,14 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from nextlat_bench.adapters import CallableModel, HuggingFace, load_model
+from nextlat_bench.known import known_subject
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.records import collect, read
 from nextlat_bench.report.tables import table
-from nextlat_bench.subject import LatentSubject, Oracle, known_subject
+from nextlat_bench.scripted import Oracle
+from nextlat_bench.subject import LatentSubject
 from nextlat_bench.tasks.taxi import Taxi
 
 TASK = preset.run("gpt", "smoke", 0).task

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from nextlat_bench.data import TensorBatch, pack, to_tensors
 from nextlat_bench.decoder import Decoder, count_parameters, swiglu_width
+from nextlat_bench.model import build
 from nextlat_bench.objectives._core import stream_of
 from nextlat_bench.objectives.bst import BST, Beliefs, mirrored, pairs
 from nextlat_bench.objectives.gpt import GPT
@@ -36,7 +37,6 @@ from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.tasks._core import Batch
 from nextlat_bench.tasks.a5 import A5
-from nextlat_bench.train import build
 
 D = CONFIG.width
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextlat_bench.generate import generate
-from nextlat_bench.subject import known_subject
+from nextlat_bench.known import known_subject
 from nextlat_bench.tasks.countdown import Countdown
 
 PAPER = Countdown()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from nextlat_bench import registry
+from nextlat_bench.model import build
 from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.train import build, clip, micro_batches_of
+from nextlat_bench.train import clip, micro_batches_of
 from nextlat_bench.workers import Workers
 
 STEPS = 12

@@ -8,9 +8,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from nextlat_bench.known import known_subject
 from nextlat_bench.probes._sampling import MAX_ROWS, history_pairs, room
 from nextlat_bench.probes.distinction import Distinction, true_boundary, truly_distinguishes
-from nextlat_bench.subject import Oracle, known_subject
+from nextlat_bench.scripted import Oracle
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Distinction(num_pairs=120, max_boundary=10**6)

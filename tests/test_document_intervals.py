@@ -8,16 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nextlat_bench.known import known_subject
+from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.probes.speculation import Speculation
 from nextlat_bench.probes.speculation_speed import SpeculationSpeed
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
-from nextlat_bench.subject import Subject, known_subject
+from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split
 from nextlat_bench.tasks.taxi import Taxi
-from nextlat_bench.train import build
 from nextlat_bench.trained import TrainedModel
 
 

@@ -24,7 +24,7 @@ from nextlat_bench.report.exhibits import (
     to_json,
 )
 from nextlat_bench.report.records import committed
-from nextlat_bench.subject import Oracle
+from nextlat_bench.scripted import Oracle
 from nextlat_bench.tasks.taxi import Taxi
 
 ROOT = Path(__file__).parents[1]

@@ -15,11 +15,12 @@ from nextlat_bench.adapters import HuggingFace
 from nextlat_bench.cli import app
 from nextlat_bench.export import export, is_exported
 from nextlat_bench.llama import llama_config
+from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.subject import LatentSubject, load
-from nextlat_bench.train import build, train
+from nextlat_bench.train import train
 
 SMALL = ["decoder.layers=2", "decoder.width=32", "decoder.zero_init_residual=false"]
 SMALL += ["training.steps=4", "training.examples=8", "training.warmup_steps=0"]

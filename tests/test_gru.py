@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import to_tensors
 from nextlat_bench.decoder import Decoder, KeyValueCache, count_parameters
+from nextlat_bench.model import build
 from nextlat_bench.objectives.gru import GRU
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import DecoderConfig
 from nextlat_bench.tasks._core import Batch
-from nextlat_bench.train import build
 
 D = CONFIG.width
 

@@ -8,7 +8,7 @@ from hand_maps import E, N, S, W, map_of, task_on
 
 from nextlat_bench import ideal
 from nextlat_bench.ideal import IdealLearner, arrivals, transitions
-from nextlat_bench.subject import known_subject
+from nextlat_bench.known import known_subject
 from nextlat_bench.tasks._streets import DIRECTIONS
 from nextlat_bench.tasks.path_star import PathStar
 from nextlat_bench.tasks.taxi import Taxi

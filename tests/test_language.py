@@ -19,6 +19,7 @@ from texts import LENGTH, texts_task, write_texts
 from nextlat_bench import registry
 from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import count_parameters
+from nextlat_bench.model import Model, build
 from nextlat_bench.plan import cost
 from nextlat_bench.presets import language as presets
 from nextlat_bench.report.columns import DASH
@@ -26,7 +27,6 @@ from nextlat_bench.tasks import _text, language
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks._text import PYTHON, Unit, load_units, split_units
 from nextlat_bench.tasks.language import Language
-from nextlat_bench.train import Model, build
 
 HELD = SPLITS[1:]
 SMOKE = presets.run("gpt", "smoke").task

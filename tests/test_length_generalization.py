@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextlat_bench.known import known_subject
 from nextlat_bench.probes import _sampling, length_generalization
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.length_generalization import LengthGeneralization, reach
 from nextlat_bench.report.statistics import wilson_interval
-from nextlat_bench.subject import known_subject
 from nextlat_bench.taggers import Oracle, RunningOracle
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar

@@ -6,13 +6,13 @@ from sklearn.linear_model import LogisticRegression
 from test_language import whole
 from texts import Fixed, texts_task, write_texts
 
+from nextlat_bench.model import build
 from nextlat_bench.presets import a5 as a5_preset
 from nextlat_bench.presets import language as presets
 from nextlat_bench.probes import lookahead
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.lookahead import Lookahead, class_log_probs
 from nextlat_bench.tasks.language import Language
-from nextlat_bench.train import build
 from nextlat_bench.trained import TrainedModel
 
 PLANTED = 3

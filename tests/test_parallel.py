@@ -43,7 +43,8 @@ import torch
 from nextlat_bench import parallel, sharding
 from nextlat_bench.presets import taxi
 from nextlat_bench.run_dir import RunDir
-from nextlat_bench.train import DivergedError, build, check_finite, train
+from nextlat_bench.model import build
+from nextlat_bench.train import DivergedError, check_finite, train
 
 def weights(blocks):
     return sum(sharding.here(p).numel() for p in blocks.parameters())

@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 from star_texts import arms_of, encode, parse, tasks
 
 from nextlat_bench.generate import generate
-from nextlat_bench.subject import KNOWN, CleverHans, known_subject
+from nextlat_bench.known import KNOWN, known_subject
+from nextlat_bench.scripted import CleverHans
 from nextlat_bench.tasks.path_star import PathStar, PathStarWorld
 from nextlat_bench.tasks.taxi import Taxi
 

@@ -8,11 +8,11 @@ import pytest
 from test_language import files_of, whole
 from texts import Fixed, texts_task, write_texts
 
+from nextlat_bench.known import KNOWN
 from nextlat_bench.presets import language as presets
 from nextlat_bench.probes import perplexity as probe_module
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.perplexity import Perplexity, bits_per_byte, perplexity, resampled
-from nextlat_bench.subject import KNOWN
 from nextlat_bench.tasks.countdown import Countdown
 from nextlat_bench.tasks.language import Language
 

@@ -13,12 +13,13 @@ from nextlat_bench import plan as plan_module
 from nextlat_bench import registry
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, swiglu_width
+from nextlat_bench.model import build
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
 from nextlat_bench.presets import countdown, language, path_star, taxi
 from nextlat_bench.tasks._core import Batch, Task
-from nextlat_bench.train import build, micro_batches_of
+from nextlat_bench.train import micro_batches_of
 
 RATE = 1e11  # floating-point operations a second; no matter which
 

@@ -8,10 +8,10 @@ import torch
 
 from nextlat_bench import registry
 from nextlat_bench.decoder import count_parameters
+from nextlat_bench.model import Model
 from nextlat_bench.presets import countdown, path_star
 from nextlat_bench.run import SCALES, Run, Scale
 from nextlat_bench.tasks._core import SPLITS
-from nextlat_bench.train import Model
 
 TASKS = registry.names("tasks")
 NO_END = {("a5", "bst")}  # a belief state closes with an end token

@@ -18,13 +18,13 @@ from small_models import CONFIG, initialised, made_batch, noisy
 from nextlat_bench import registry
 from nextlat_bench.data import step_batches
 from nextlat_bench.decoder import Decoder
+from nextlat_bench.known import KNOWN, known_subject
+from nextlat_bench.model import build
 from nextlat_bench.presets import _general
 from nextlat_bench.presets import taxi as taxi_preset
 from nextlat_bench.presets._core import chosen
 from nextlat_bench.run import SCALES, Run
-from nextlat_bench.subject import KNOWN, known_subject
 from nextlat_bench.tasks._core import SPLITS
-from nextlat_bench.train import build
 
 NO_WORLD_LIKE_IT = {"clever_hans", "wrong_map", "ideal_learner"}
 

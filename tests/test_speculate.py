@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nextlat_bench.data import to_tensors
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.generate import generate
+from nextlat_bench.known import known_subject
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.objectives.jtp import JTP
@@ -26,7 +27,7 @@ from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import DecoderConfig
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.speculate import Drafter, Greedy, Sampled, drafter_of, speculate, verify_rounds
-from nextlat_bench.subject import known_subject, load
+from nextlat_bench.subject import load
 from nextlat_bench.tasks._core import Batch, IntArray
 from nextlat_bench.train import train
 from nextlat_bench.trained import TrainedModel

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from report_records import record, text_of
 
+from nextlat_bench.known import known_subject
 from nextlat_bench.measure import measure, run_identity
+from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes._sampling import ratio_measurement
@@ -16,11 +18,9 @@ from nextlat_bench.probes.speculation_speed import SpeculationSpeed, part, timed
 from nextlat_bench.report.records import record_file
 from nextlat_bench.report.tables import table
 from nextlat_bench.speculate import speculate
-from nextlat_bench.subject import known_subject
 from nextlat_bench.tasks._core import IntArray
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.taxi import Taxi
-from nextlat_bench.train import build
 from nextlat_bench.trained import TrainedModel
 
 PROBE = Speculation(num_prompts=60, drafts=(1, 3), threshold=0.2)

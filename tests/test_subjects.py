@@ -10,7 +10,8 @@ from hand_maps import MAP_SUBJECTS
 from scipy.stats import chisquare
 
 from nextlat_bench.generate import choose, generate
-from nextlat_bench.subject import Oracle, known_subject
+from nextlat_bench.known import known_subject
+from nextlat_bench.scripted import Oracle
 from nextlat_bench.tasks.taxi import Taxi
 
 NAMES = sorted(MAP_SUBJECTS)

@@ -253,7 +253,7 @@ def test_jobs_on_gpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("nextlat_bench.sweep.Local", refused)
     monkeypatch.setattr("nextlat_bench.sweep.cores", lambda: 9)
     for device, threads in (("cuda", 4), ("cpu", 1)):
-        monkeypatch.setattr("nextlat_bench.train.chosen_device", lambda asked, its=device: its)
+        monkeypatch.setattr("nextlat_bench.device.chosen_device", lambda asked, its=device: its)
         monkeypatch.setattr("nextlat_bench.sweep.visible_gpus", lambda: ["0", "1"])
         assert here(*SWEEP, *SMALL, "--out", str(tmp_path)).returncode == 2
         assert told.pop().threads == threads

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextlat_bench.known import known_subject
 from nextlat_bench.probes.transition import Transition
-from nextlat_bench.subject import LatentSubject, known_subject
+from nextlat_bench.subject import LatentSubject
 from nextlat_bench.taggers import Drifting, Oracle, RunningOracle, Window
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar

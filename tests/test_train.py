@@ -15,15 +15,14 @@ from nextlat_bench import optimizers as optimizers_module
 from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
 from nextlat_bench.files import atomic_write
+from nextlat_bench.model import Model, build
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.train import (
     DivergedError,
-    Model,
     Progress,
-    build,
     fitting,
     micro_batches_of,
     restore_weights,
@@ -382,7 +381,7 @@ def test_weights_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
 def test_bf16_that_is_emulated_is_said_to_be(
     native: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(provenance, "native_bf16", lambda device: native)
+    monkeypatch.setattr("nextlat_bench.device.native_bf16", lambda device: native)
     settings = ("training.precision=bf16", "training.steps=2")
     done = here(*recipe("a5", tmp_path, *settings, objective="gpt"), "--device", "cpu")
     assert done.returncode == 0, done.stderr

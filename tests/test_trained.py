@@ -12,15 +12,17 @@ import torch
 from nextlat_bench import registry
 from nextlat_bench.files import atomic_write
 from nextlat_bench.generate import generate
+from nextlat_bench.known import known_subject
 from nextlat_bench.measure import chosen_probes, known_identity, measure, run_identity
+from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes.rank import Rank, effective_rank
 from nextlat_bench.probes.state_probe import StateProbe
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
-from nextlat_bench.subject import known_subject, load
-from nextlat_bench.train import build, train
+from nextlat_bench.subject import load
+from nextlat_bench.train import train
 from nextlat_bench.trained import TrainedModel
 
 SMALL = ["decoder.layers=2", "decoder.width=32", "training.steps=4", "training.examples=8"]

@@ -11,6 +11,7 @@ from report_records import of, record, seeds, text_of
 
 from nextlat_bench import registry
 from nextlat_bench.job import Asked, measure_known
+from nextlat_bench.known import KNOWN
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.layouts import DETOUR
 from nextlat_bench.report.records import Record, committed
@@ -24,7 +25,6 @@ from nextlat_bench.report.validity import (
     readings,
     validity_sheet,
 )
-from nextlat_bench.subject import KNOWN
 from nextlat_bench.taggers import OF_WORDS
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.model import Model, build
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.presets import taxi
 from nextlat_bench.run import Run
-from nextlat_bench.train import Model, build, clip, micro_batches_of
+from nextlat_bench.train import clip, micro_batches_of
 from nextlat_bench.workers import Workers
 
 

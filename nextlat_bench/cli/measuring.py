@@ -59,10 +59,10 @@ def run(
 
     Example: nextlat-bench run path_star --objective gpt --graph 3x4 --seed 1
     """
+    from nextlat_bench.device import chosen_device, native_bf16
     from nextlat_bench.job import Asked, How, finish
-    from nextlat_bench.provenance import native_bf16
     from nextlat_bench.run_dir import RunDir
-    from nextlat_bench.train import check_processes, chosen_device
+    from nextlat_bench.train import check_processes
 
     place = chosen_device(device)  # refused before anything is written
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
@@ -136,10 +136,10 @@ def sweep(
     --split validation --probes trajectories
     """
     from nextlat_bench import parallel, registry
+    from nextlat_bench.device import chosen_device
     from nextlat_bench.job import Asked, How
     from nextlat_bench.measure import chosen_probes
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
-    from nextlat_bench.train import chosen_device
 
     if parallel.begun() > 1:  # its jobs would take each other for processes of one training
         raise ValueError("a sweep begins processes of its own: start it without torchrun")
@@ -268,8 +268,8 @@ def probe(
     """
     from nextlat_bench.export import is_exported
     from nextlat_bench.job import Asked, measure_known, measure_model, measure_run
+    from nextlat_bench.known import KNOWN
     from nextlat_bench.run_dir import RunDir
-    from nextlat_bench.subject import KNOWN
     from nextlat_bench.taggers import OF_WORDS
 
     known, probes = KNOWN | OF_WORDS, words or []

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
+from nextlat_bench.probes._intervals import share_measurement
 from nextlat_bench.probes._sampling import (
     MAX_ROWS,
     HistoryPairs,
@@ -17,7 +18,6 @@ from nextlat_bench.probes._sampling import (
     history_pairs,
     read_in_step,
     room,
-    share_measurement,
     world_of,
 )
 from nextlat_bench.subject import Subject

@@ -11,14 +11,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import (
-    MAX_ROWS,
-    end_of,
-    is_legal,
-    outcomes,
-    share_measurement,
-    world_of,
-)
+from nextlat_bench.probes._intervals import share_measurement
+from nextlat_bench.probes._sampling import MAX_ROWS, end_of, is_legal, outcomes, world_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     BoolArray,

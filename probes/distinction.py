@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
+from nextlat_bench.probes._intervals import share_measurement
 from nextlat_bench.probes._sampling import (
     MAX_ROWS,
     HistoryPairs,
@@ -21,7 +22,6 @@ from nextlat_bench.probes._sampling import (
     read_in_step,
     replay,
     room,
-    share_measurement,
     world_of,
 )
 from nextlat_bench.subject import Session, Subject
@@ -92,7 +92,7 @@ class Distinction(Probe):
     more than `max_boundary` sequences a random subset that large is asked.
 
     All are means over pairs; a pair whose boundary is empty is left out of that metric. The
-    intervals are the mean's standard error over pairs (`_sampling.share_measurement`).
+    intervals are the mean's standard error over pairs (`_intervals.share_measurement`).
     """
 
     num_pairs: int = 1_000

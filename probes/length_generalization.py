@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import MAX_ROWS, share_measurement, skipped, top1
+from nextlat_bench.probes._intervals import share_measurement, skipped
+from nextlat_bench.probes._sampling import MAX_ROWS, top1
 from nextlat_bench.probes._states import states_of
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject

@@ -19,7 +19,8 @@ import numpy as np
 from nextlat_bench.files import atomic_write
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import end_of, share_measurement, skipped
+from nextlat_bench.probes._intervals import share_measurement, skipped
+from nextlat_bench.probes._sampling import end_of
 from nextlat_bench.report.exhibits import StreetSketch
 from nextlat_bench.report.figures import maps
 from nextlat_bench.report.statistics import wilson_interval

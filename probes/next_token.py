@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import is_legal, replay, share_measurement, top1, world_of
+from nextlat_bench.probes._intervals import share_measurement
+from nextlat_bench.probes._sampling import is_legal, replay, top1, world_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_count
 
@@ -38,7 +39,7 @@ class NextToken(Probe):
     (a legal turn, or `end` exactly at the destination)?
 
     The value is a share of positions. Positions of one sequence are not independent, so that
-    sequences are the trials and the interval is clustered by sequence (`_sampling.share`).
+    sequences are the trials and the interval is clustered by sequence (`_intervals.share`).
     """
 
     num_sequences: int = 1_000

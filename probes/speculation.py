@@ -13,7 +13,7 @@ import numpy as np
 
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import ratio_measurement, share_measurement
+from nextlat_bench.probes._intervals import ratio_measurement, share_measurement
 from nextlat_bench.speculate import LONGEST_DRAFT, Trace, drafter_of, speculate
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextlat_bench.probes._core import Measurement, Metric
-from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes._intervals import ratio_measurement
 from nextlat_bench.probes.speculation import Case, DraftingProbe
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Task, check_count, check_each, is_int

@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._sampling import replay, share, skipped, world_of
+from nextlat_bench.probes._intervals import share, skipped
+from nextlat_bench.probes._sampling import replay, world_of
 from nextlat_bench.probes._states import read, readings, standardised, states_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (

@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import documents, share_measurement, top1
+from nextlat_bench.probes._intervals import share_measurement
+from nextlat_bench.probes._sampling import documents, top1
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import LONGEST, Task, check_count
 

@@ -12,13 +12,8 @@ import numpy as np
 
 from nextlat_bench.generate import generate
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import (
-    MAX_ROWS,
-    end_of,
-    outcomes,
-    share_measurement,
-    world_of,
-)
+from nextlat_bench.probes._intervals import share_measurement
+from nextlat_bench.probes._sampling import MAX_ROWS, end_of, outcomes, world_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Task, check_count
 

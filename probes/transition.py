@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
-from nextlat_bench.probes._sampling import documents, ratio_measurement
+from nextlat_bench.probes._intervals import ratio_measurement
+from nextlat_bench.probes._sampling import documents
 from nextlat_bench.probes._states import read, states_of
 from nextlat_bench.subject import LatentSubject, Subject
 from nextlat_bench.tasks._core import (

@@ -7,7 +7,7 @@ from nextlat_bench.generate import generate
 from nextlat_bench.known import KNOWN, known_subject
 from nextlat_bench.probes import _sampling
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes._sampling import share_measurement
+from nextlat_bench.probes._intervals import share_measurement
 from nextlat_bench.probes.accuracy import Accuracy
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.report.statistics import mean_interval, wilson_interval

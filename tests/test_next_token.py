@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nextlat_bench.probes import _sampling, next_token
-from nextlat_bench.probes._sampling import share
+from nextlat_bench.probes._intervals import share
 from nextlat_bench.probes.next_token import NextToken
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
 
@@ -84,7 +84,7 @@ def test_the_interval_is_clustered():
     far = 3.182446 * (178 / 3) ** 0.5 / 200
     assert (value, low, high) == pytest.approx((0.55, 0.55 - far, 0.55 + far))
     assert share(np.full(9, 5), np.full(9, 5)) == (1.0, *wilson_interval(9, 9))
-    assert np.isnan(_sampling.share(np.zeros(0), np.zeros(0))).all()
+    assert np.isnan(share(np.zeros(0), np.zeros(0))).all()
 
 
 def test_coverage_of_the_interval():

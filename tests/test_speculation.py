@@ -12,7 +12,7 @@ from nextlat_bench.measure import measure, run_identity
 from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes._intervals import ratio_measurement
 from nextlat_bench.probes.speculation import Speculation
 from nextlat_bench.probes.speculation_speed import SpeculationSpeed, part, timed_by_turns
 from nextlat_bench.report.records import record_file

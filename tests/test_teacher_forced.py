@@ -5,7 +5,7 @@ import pytest
 
 from nextlat_bench.known import KNOWN, known_subject
 from nextlat_bench.probes import _sampling
-from nextlat_bench.probes._sampling import share
+from nextlat_bench.probes._intervals import share
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.tasks.a5 import A5

@@ -9,7 +9,7 @@ from hand_maps import MAP_SUBJECTS
 from nextlat_bench import registry
 from nextlat_bench.probes import _states, transition
 from nextlat_bench.probes._core import NotApplicable
-from nextlat_bench.probes._sampling import ratio_measurement
+from nextlat_bench.probes._intervals import ratio_measurement
 from nextlat_bench.probes.transition import Transition, kl_divergence, rollouts
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.taxi import Taxi

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
-from nextlat_bench.probes._sampling import skipped
+from nextlat_bench.probes._intervals import skipped
 from nextlat_bench.report.statistics import mean_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import FloatArray, Task, check_field

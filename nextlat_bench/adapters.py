@@ -23,10 +23,10 @@ from nextlat_bench.device import chosen_device
 from nextlat_bench.files import digest_of
 from nextlat_bench.sources import source_of
 from nextlat_bench.subject import RereadingSession, Session, Subject
-from nextlat_bench.tasks._core import FloatArray, IntArray, Task
+from nextlat_bench.tasks._core import FloatArray, IntArray, Task, check_tokens
 from nextlat_bench.trained import to_numpy
 
-__all__ = ["CallableModel", "HuggingFace", "load_model"]
+__all__ = ["CallableModel", "HuggingFace", "check_subject", "load_model"]
 
 BATCHED = 0.05  # in a probability: what rounding in bf16 may change in a larger batch
 CACHES = ("cache", "past_key_values")  # what transformers calls it, the newer name first
@@ -47,7 +47,7 @@ class HuggingFace(Subject):
     def __init__(
         self, model: Any, task: Task, ids: IntArray | None = None, *, name: str = kind
     ) -> None:
-        self.model, self.name, self.vocab_size = model.eval(), name, len(task.vocab)
+        self.model, self.name, self.vocab_size = model, name, len(task.vocab)
         self.task, self.ids = task, np.arange(self.vocab_size) if ids is None else np.asarray(ids)
         self.facts = {"model": name, "ids": "as the task's" if ids is None else "given"}
         config = model.config.get_text_config()
@@ -66,7 +66,7 @@ class HuggingFace(Subject):
             )
         accepted = inspect.signature(model.forward).parameters
         self.cache_name = next((cache for cache in CACHES if cache in accepted), None)
-        check_causal(self, task)
+        check_subject(self, task)
 
     @classmethod
     def load(cls, path: str | Path, task: Task, device: str | None = None) -> "HuggingFace":
@@ -85,14 +85,16 @@ class HuggingFace(Subject):
 
     @torch.inference_mode()
     def log_probs(self, tokens: IntArray) -> FloatArray:
-        return self.of_task(self.model(self.to_ids(tokens), use_cache=False).logits)
+        with evaluating(self.model):
+            return self.of_task(self.model(self.to_ids(tokens), use_cache=False).logits)
 
     @torch.inference_mode()
     def read(self, tokens: IntArray, cache: Any = None) -> tuple[Any, FloatArray]:
         """(n, k) tokens after what `cache` holds -> the grown cache, and (n, V) log-probabilities
         of the next."""
         given = {} if cache is None else {str(self.cache_name): cache}
-        out = self.model(self.to_ids(tokens), use_cache=True, **given)
+        with evaluating(self.model):
+            out = self.model(self.to_ids(tokens), use_cache=True, **given)
         return getattr(out, self.cache_name or "", None), self.of_task(out.logits[:, -1])
 
     def start(self, prompts: IntArray) -> Session:
@@ -109,7 +111,8 @@ class HuggingFace(Subject):
             return to_numpy(self.model.get_input_embeddings()(ids))
         if reading != "hidden":
             raise ValueError(f"reading = {reading!r}: expected hidden or embedding")
-        return to_numpy(self.model.base_model(ids, use_cache=False).last_hidden_state)
+        with evaluating(self.model):
+            return to_numpy(self.model.base_model(ids, use_cache=False).last_hidden_state)
 
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
         """None: no such model has latent dynamics."""
@@ -134,6 +137,7 @@ class HuggingFace(Subject):
         return to_numpy(logits[..., self.ids].float().log_softmax(-1))
 
     def to_ids(self, tokens: IntArray) -> Tensor:
+        check_tokens("tokens", tokens)
         return torch.as_tensor(self.ids[tokens], dtype=torch.long, device=self.model.device)
 
 
@@ -156,8 +160,9 @@ class CachedSession(Session):
 class CallableModel(Subject):
     """Any callable from tokens (n, T) to logits (n, T, V) over the task's vocabulary.
 
-    A torch module is given a tensor on its own device, anything else a NumPy array of int64; either
-    may return either, or what holds them as `.logits`. They need not be normalised, and of padding
+    A torch module is given a tensor on its own device, and is in evaluation mode while it is asked;
+    anything else is given a NumPy array of int64. Either may return either, or what holds them as
+    `.logits`. They need not be normalised, and of padding
     alone they may be anything. Sessions read the whole prefix again.
     """
 
@@ -167,9 +172,7 @@ class CallableModel(Subject):
         self.function, self.name, self.vocab_size = function, name, len(task.vocab)
         self.pad = task.vocab.pad
         self.facts: dict[str, Any] = {"model": name}
-        if isinstance(function, nn.Module):
-            function.eval()
-        check_causal(self, task)
+        check_subject(self, task)
 
     @classmethod
     def load(cls, dotted: str, task: Task) -> Subject:
@@ -199,12 +202,14 @@ class CallableModel(Subject):
 
     @torch.inference_mode()
     def log_probs(self, tokens: IntArray) -> FloatArray:
+        check_tokens("tokens", tokens)
         given: Any = np.asarray(tokens, dtype=np.int64)
         if isinstance(self.function, nn.Module):
             weight = next(self.function.parameters(), torch.empty(0))
             given = torch.as_tensor(given, device=weight.device)
         try:
-            out = self.function(given)
+            with evaluating(self.function):
+                out = self.function(given)
             out = getattr(out, "logits", out)
             if isinstance(out, tuple):
                 raise TypeError("a tuple was returned; return the logits alone")
@@ -233,11 +238,7 @@ class CallableModel(Subject):
 
 def as_given(subject: Any, dotted: str, task: Task) -> Subject:
     """A Subject of one's own, with what identifies it."""
-    if subject.vocab_size != len(task.vocab):
-        raise ValueError(
-            f"{dotted} has a vocabulary of {subject.vocab_size}: {task.name} has {len(task.vocab)}"
-        )
-    check_causal(subject, task)
+    check_subject(subject, task)
     subject.kind = CallableModel.kind
     subject.facts = {"model": dotted} | source_of(dotted.partition(":")[0])
     return subject  # type: ignore[no-any-return]
@@ -261,14 +262,36 @@ def load_model(where: str, task: Task, device: str | None = None) -> Any:
     return CallableModel.load(where, task)
 
 
-def check_causal(subject: Subject, task: Task) -> None:
-    """A model that sees the answer before it gives it, or other rows, cannot be probed: a
-    ValueError."""
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """A torch module without its dropout, for as long as it is asked; then as it was."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_subject(subject: Subject, task: Task) -> None:
+    """A ValueError for a model that cannot be probed: with a vocabulary that is not the task's,
+    with what are no log-probabilities, or one that looks ahead, at other rows, or at the length of
+    what it is given."""
+    if subject.vocab_size != len(task.vocab):
+        raise ValueError(
+            f"{subject.name} has a vocabulary of {subject.vocab_size}: {task.name} has "
+            f"{len(task.vocab)}"
+        )
     batch = task.sample("train", 0, 1)
     one = batch.tokens[:, : batch.lengths[0]]
     other = one.copy()
     other[:, -1] = (one[:, -1] + 1) % subject.vocab_size
     before, again, after = (subject.log_probs(tokens)[:, :-1] for tokens in (one, one, other))
+    if not np.allclose(np.exp(before).sum(axis=-1), 1, atol=1e-3):
+        raise ValueError(f"{subject.name} gives no log-probabilities: they do not sum to 1")
     if not np.allclose(before, again, atol=1e-4):
         raise ValueError(
             f"{subject.name} gives other logits for the same tokens: is dropout on (call .eval()), "
@@ -276,6 +299,10 @@ def check_causal(subject: Subject, task: Task) -> None:
         )
     if not np.allclose(before, after, atol=1e-4):
         raise ValueError(f"{subject.name} reads ahead: a token changes what it says before it")
+    some = max(1, one.shape[1] // 2)
+    alone = subject.log_probs(one[:, :some])[:, :some]
+    if not np.allclose(np.exp(before[:, :some]), np.exp(alone), atol=BATCHED):
+        raise ValueError(f"{subject.name} says something else of a prefix alone")
     unlike = (one + 1) % subject.vocab_size
     beside = subject.log_probs(np.concatenate([unlike, one]))[1:, :-1]
     if not np.allclose(np.exp(before), np.exp(beside), atol=BATCHED):

@@ -10,8 +10,9 @@ from nextlat_bench.run import Training
 __all__ = ["check_compiler", "chosen_device", "chosen_precision", "cpu_name", "native_bf16"]
 
 
-def chosen_device(device: str | None) -> str:
+def chosen_device(device: str | torch.device | None) -> str:
     """`device`, by default a GPU where there is one; a ValueError if it is not to be had."""
+    device = device if device is None else str(device)
     available = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
     if device is not None and device not in available:
         raise ValueError(f"--device {device}: this machine has {' and '.join(available)}")

@@ -8,9 +8,9 @@ what compression and distinction read in step.
 import numpy as np
 
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
+from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray, check_whole, is_number
 
-__all__ = ["choose", "generate", "worth_dropping"]
+__all__ = ["check_temperature", "choose", "generate", "worth_dropping"]
 
 
 def choose(
@@ -26,6 +26,7 @@ def choose(
     """
     if rng is None:
         return np.asarray(log_probs.argmax(axis=1))
+    check_temperature(temperature)
     keep = np.exp(log_probs) > min_probability
     keep[np.arange(len(keep)), log_probs.argmax(axis=1)] = True
     row, token = np.nonzero(keep)
@@ -33,6 +34,12 @@ def choose(
     scores = np.full(keep.shape, -np.inf)
     scores[row, token] = log_probs[row, token] / temperature + rng.gumbel(size=len(row))
     return np.asarray(scores.argmax(axis=1))
+
+
+def check_temperature(temperature: float) -> None:
+    if not is_number(temperature) or temperature == 0:
+        expected = "expected a number above 0; the likeliest token is chosen without rng"
+        raise ValueError(f"temperature = {temperature!r}: {expected}")
 
 
 def _read_on(
@@ -81,6 +88,8 @@ def generate(
     batch: int = 1024,
 ) -> IntArray:
     """(n, P) prompts -> (n, max_new) completions, greedy without `rng`; `batch` rows at a time."""
+    check_whole("max_new", max_new, 0)
+    check_whole("batch", batch, 1)
     parts = [
         _read_on(subject.start(prompts[i : i + batch]), max_new, end, pad, rng, temperature)
         for i in range(0, len(prompts), batch)

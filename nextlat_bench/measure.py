@@ -88,6 +88,8 @@ def known_identity(name: str, task: Task, scale: str) -> Identity:
 
 def model_identity(kind: str, facts: Facts, task: Task, scale: str) -> Identity:
     """What the records of somebody's own model say of it: `facts`, of which "model" names it."""
+    if facts["model"] == kind:  # the default: two of them would be one
+        raise ValueError(f"a model named {kind!r}: give it a name of its own, name=...")
     canonical = json.dumps([facts, task.parameters() | source(task)], sort_keys=True).encode()
     name = re.sub(r"[^\w.-]+", "-", facts["model"])
     digest = hashlib.sha256(canonical).hexdigest()[:8]
@@ -111,7 +113,7 @@ def measure(
     task: Task,
     probes: Sequence[Probe],
     identity: Identity,
-    folder: Path,
+    folder: str | Path,
     progress: Callable[[str, int, int], None] | None = None,
     split: str = "test",
 ) -> list[Record]:
@@ -121,9 +123,12 @@ def measure(
     "validation" nothing is read of the test split: for choosing settings. Returns all
     records of the split.
     """
+    folder = Path(folder)
     path = folder / record_file(split)
     seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
     records = read(path) if path.exists() else []
+    if others := {record.run for record in records} - {identity["run"]}:
+        raise ValueError(f"{path} has records of {min(others)}: give {identity['run']} its own")
     for index, probe in enumerate(probes):
         parameters = registry.parameters(probe) | source(probe)
         wanted = probe.name, plain(parameters)

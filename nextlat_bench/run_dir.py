@@ -84,14 +84,20 @@ class RunDir:
         """The folder of `run` under `out`, made if need be; an existing one must hold this run."""
         folder = cls(Path(out) / run.id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        content = to_bytes(run.to_json())
         if not folder.run_json.exists():
+            content = to_bytes(run.to_json())
+            if Run.from_json(json.loads(content)) != run:  # before hours are spent on it
+                raise RunDirError(f"{run.id} would not be read back as it is: what is not frozen?")
             atomic_write(folder.run_json, content)
-        elif read_json(folder.run_json) != json.loads(content):
-            folder.run()  # says what is wrong, if it is no run of this version
-            raise RunDirError(f"{folder.run_json} describes another run: use another --out")
-        folder.check_sources(run)
+        folder.expect(run)
         return folder
+
+    def expect(self, run: Run) -> None:
+        """Raises a RunDirError unless this is the folder of `run`, with the code it began with."""
+        if read_json(self.run_json) != json.loads(to_bytes(run.to_json())):
+            self.run()  # says what is wrong, if it is no run of this version
+            raise RunDirError(f"{self.run_json} describes another run: use another --out")
+        self.check_sources(run)
 
     def run(self) -> Run:
         """The run that this folder holds; a task or an objective of somebody's own must say what

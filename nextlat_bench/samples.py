@@ -23,8 +23,9 @@ def texts(task: Task, batch: Batch) -> list[str]:
     ]
 
 
-def write_samples(path: Path, task: Task, batch: Batch) -> None:
+def write_samples(path: str | Path, task: Task, batch: Batch) -> None:
     """Writes what a model is trained on, or lines with readable text; the suffix decides how."""
+    path = Path(path)
     if path.suffix == ".npz":
         buffer = BytesIO()
         np.savez_compressed(

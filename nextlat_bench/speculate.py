@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from nextlat_bench.decoder import RaggedCache
+from nextlat_bench.generate import check_temperature
 from nextlat_bench.objectives.jtp import JTP
 from nextlat_bench.objectives.mtp import MTP, Heads
 from nextlat_bench.objectives.nextlat import NextLat
-from nextlat_bench.tasks._core import IntArray
+from nextlat_bench.tasks._core import IntArray, check_whole
 from nextlat_bench.trained import TrainedModel
 
 __all__ = ["Drafter", "Greedy", "Sampled", "Trace", "drafter_of", "speculate", "verify_rounds"]
@@ -232,10 +233,10 @@ def speculate(
     first one that had a probability under `threshold` is its last. (It is verified all the same:
     to drop a token for what it is would change the distribution.)
     """
-    if not 1 <= draft <= LONGEST_DRAFT:
-        raise ValueError(f"draft = {draft}: expected 1 to {LONGEST_DRAFT} tokens")
-    if max_new < 1:
-        raise ValueError(f"max_new = {max_new}: expected 1 token or more")
+    check_whole("draft", draft, 1, LONGEST_DRAFT)
+    check_whole("max_new", max_new, 1)
+    check_whole("batch", batch, 1)
+    check_temperature(temperature)
     drafter_of(subject)  # refused before anything is read
     choice = Greedy() if rng is None else Sampled(rng, temperature, subject.device)
     none: IntArray = np.empty((0, max_new - 1), dtype=np.int64)

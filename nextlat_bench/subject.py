@@ -72,10 +72,14 @@ class RereadingSession(Session):
 
 @runtime_checkable
 class LatentSubject(Protocol):
-    """A subject with hidden states; NextLat's also predicts the next one from the next token."""
+    """A subject with hidden states; NextLat's also predicts the next one from the next token.
+
+    One that cannot be asked for all that `hidden` explains says what it can be: `readings`.
+    """
 
     def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
-        """(n, T) -> (n, T, D): after the final norm; reading "embedding": e(x); "trunk": MTP's."""
+        """(n, T) -> (n, T, D): after the final norm; reading "embedding": each token's own vector,
+        before any context; "trunk": MTP's."""
 
     def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray | None:
         """(n, D), (n,) -> (n, D): the next hidden states by the latent dynamics; None: none."""

@@ -25,6 +25,7 @@ from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
+from nextlat_bench.tasks._core import check_whole
 from nextlat_bench.workers import Workers
 
 __all__ = ["DivergedError", "Progress", "train"]
@@ -80,10 +81,15 @@ def train(
     Several processes train together where torchrun began them (`nextlat_bench.parallel`), with
     `sharded` each with a part of the blocks' weights (`nextlat_bench.sharding`).
     """
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    leads = parallel.rank() == 0
+    if leads:
+        run_dir.expect(run)
     if parallel.same(run_dir.is_trained):
         return
     check_processes(run, sharded)
-    device, leads = chosen_device(device), parallel.rank() == 0
+    device = chosen_device(device)
     checkpoint = parallel.same(run_dir.load_checkpoint() if leads else None)
     resumed = checkpoint is not None
     asked = compiled, sharded, resumed, threads

@@ -18,7 +18,7 @@ from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.subject import Session, Subject
-from nextlat_bench.tasks._core import FloatArray, IntArray
+from nextlat_bench.tasks._core import FloatArray, IntArray, check_tokens
 
 __all__ = ["TrainedModel", "TrainedSession", "load_trained"]
 
@@ -89,6 +89,7 @@ class TrainedModel(Subject):
         return TrainedModel(self.run, build(replace(self.run, decoder=decoder)), self.device)
 
     def to_ids(self, tokens: IntArray) -> Tensor:
+        check_tokens("tokens", tokens)
         return torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=self.device)
 
 

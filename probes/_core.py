@@ -1,8 +1,9 @@
 """The contract of a probe, and the rows it yields."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,6 +48,24 @@ def unmeasured(metric: str, why: str, condition: str = "") -> Measurement:
     return Measurement(metric, nan, nan, nan, 0, 0, why, condition)
 
 
+Measure = Callable[..., Iterator[Measurement]]
+
+
+def of_one_vocabulary(measure: Measure) -> Measure:
+    """What asks a subject of other tokens gets numbers that mean nothing."""
+
+    @wraps(measure)
+    def checked(
+        probe: "Probe", subject: Subject, task: Task, rng: np.random.Generator
+    ) -> Iterator[Measurement]:
+        its, size = getattr(subject, "vocab_size", None), len(task.vocab)
+        if its not in (None, size):
+            raise ValueError(f"{subject.name} has a vocabulary of {its}: {task.name} has {size}")
+        return measure(probe, subject, task, rng)
+
+    return checked
+
+
 class Probe(ABC):
     """A frozen, keyword-only dataclass: its fields are its parameters.
 
@@ -59,6 +78,12 @@ class Probe(ABC):
     requires: ClassVar[frozenset[str]]  # of: world, hidden, dynamics, coordinates
     catches: ClassVar[tuple[str, ...]]
     misses: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Whoever asks it, a probe refuses a subject of another vocabulary."""
+        super().__init_subclass__(**options)
+        if "measure" in vars(cls):
+            cls.measure = of_one_vocabulary(cls.measure)  # type: ignore[method-assign]
 
     @abstractmethod
     def measure(

@@ -78,7 +78,8 @@ def share_measurement(
     unit: IntArray | None = None,
 ) -> Measurement:
     """A row for the share of hits: Wilson's interval if each of the (n,) units is one trial; where
-    several are of one (n,) `unit`, that over units if it is wider."""
+    several are of one (n,) `unit`, that over units if it is wider. All of one unit have none: it
+    says nothing of the spread over others."""
     if counts is None:
         n, successes = len(hits), int(hits.sum())
         value = successes / n if n else float("nan")
@@ -88,7 +89,8 @@ def share_measurement(
     if unit is not None and len(np.unique(unit)) < len(unit):
         trials = np.ones(len(hits)) if counts is None else counts
         over = ratio_measurement(metric, hits.astype(np.float64), trials, unit=unit)
-        low, high = min(low, over.low), max(high, min(over.high, 1.0))
+        low = float(np.minimum(low, over.low))  # not a number, where either is
+        high = float(np.maximum(high, min(over.high, 1.0)))
     return Measurement(
         metric, value, low, high, len(hits), *skipped(why or Counter()), condition=condition
     )

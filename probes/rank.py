@@ -14,16 +14,17 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._states import ROWS_PER_CALL, read, states_of
+from nextlat_bench.probes._states import ROWS_PER_CALL, own_readings, read, states_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, BoolArray, FloatArray, Task, check_count, check_option
 
-__all__ = ["OfStates", "Positions", "Rank", "effective_rank", "participation_ratio", "spectrum"]
+__all__ = ["OfStates", "Positions", "Rank", "above_rounding", "effective_rank"]
+__all__ += ["participation_ratio", "spectrum"]
 
 Positions = Literal["all", "scored", "prompt"]
+EPSILON = float(np.finfo(np.float64).eps)
 NUM_GROUPS = 10  # of sequences, for the jackknife
 STUDENT_95 = 2.2621571627409915  # 97.5% quantile of Student's t with NUM_GROUPS - 1 degrees
-FLOOR = 1e-12  # singular values under it are rounding
 
 
 def spectrum(hidden: FloatArray, centred: bool = False) -> FloatArray:
@@ -37,10 +38,18 @@ def spectrum(hidden: FloatArray, centred: bool = False) -> FloatArray:
     if not np.isfinite(rows).all():
         raise ValueError(f"{(~np.isfinite(rows)).sum()} hidden values are not finite")
     if centred:
+        rows = rows - rows[0]  # first, so that nothing is left of rows that are all alike
         rows = rows - rows.mean(axis=0)
     # Not the Gram matrix's eigenvalues: squaring loses every sigma under 1e-8 of the largest.
     sigma: FloatArray = np.linalg.svd(rows, compute_uv=False)
     return sigma
+
+
+def above_rounding(hidden: FloatArray, centred: bool = False) -> FloatArray:
+    """The singular values of (n, D) hidden states that are more than the largest one's rounding,
+    by the tolerance of numpy.linalg.matrix_rank: (<= min(n, D),), descending."""
+    sigma = spectrum(hidden, centred)
+    return np.asarray(sigma[sigma > sigma[0] * max(np.shape(hidden)) * EPSILON])
 
 
 def effective_rank(hidden: FloatArray, centred: bool = False) -> float:
@@ -49,8 +58,7 @@ def effective_rank(hidden: FloatArray, centred: bool = False) -> float:
     Between 1 and min(n, D); 0 where nothing is left of them (all alike, and centred). The uncentred
     one, the default and the paper's, is not translation-invariant.
     """
-    sigma = spectrum(hidden, centred)
-    sigma = sigma[sigma >= FLOOR]
+    sigma = above_rounding(hidden, centred)
     if len(sigma) == 0:
         return 0.0
     p = sigma / sigma.sum()
@@ -62,9 +70,11 @@ def participation_ratio(hidden: FloatArray, centred: bool = True) -> float:
 
     Less swayed by a long tail of small directions than the effective rank. 0 where nothing is left.
     """
-    sigma = spectrum(hidden, centred)
-    variance = (sigma[sigma >= FLOOR] / max(sigma[0], FLOOR)) ** 2  # scaled: no overflow
-    return float(variance.sum() ** 2 / (variance**2).sum()) if len(variance) else 0.0
+    sigma = above_rounding(hidden, centred)
+    if len(sigma) == 0:
+        return 0.0
+    variance = (sigma / sigma[0]) ** 2  # scaled: no overflow
+    return float(variance.sum() ** 2 / (variance**2).sum())
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,9 @@ class Moments:
     @classmethod
     def of(cls, hidden: FloatArray) -> "Moments":
         rows = hidden.astype(np.float64)
-        mean = rows.mean(axis=0)
-        return cls(len(rows), mean, np.asarray(np.linalg.qr(rows - mean, mode="r")))
+        apart = rows - rows[0]  # exact zeros where all are alike
+        mean = apart.mean(axis=0)
+        return cls(len(rows), rows[0] + mean, np.asarray(np.linalg.qr(apart - mean, mode="r")))
 
 
 def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
@@ -87,6 +98,7 @@ def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     weights = np.array([group.n for group in groups], dtype=np.float64)  # (G,)
     means = np.stack([group.mean for group in groups])  # (G, D)
     if centred:
+        means = means - means[0]
         means = means - weights @ means / weights.sum()
     return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
 
@@ -165,7 +177,7 @@ class Rank(OfStates):
     Interval: delete-a-group jackknife over ten groups of sequences. All three grow with the number
     of positions, so compare equal numbers only.
     The rank of the token embeddings at the same positions, which published code took for that of
-    the hidden states, is there for comparison only.
+    the hidden states, is there for comparison only, of subjects that tell the two apart.
     Condition "trunk": what the heads of MTP read, where the subject has it.
     Read it beside the validity: a model whose states have collapsed also scores low.
     Source: NextLat, section 4.1 and Table 1 (256 x 256 positions).
@@ -186,10 +198,7 @@ class Rank(OfStates):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        embeddings = self.hidden_states(subject, task, "embedding")
-        hidden, embedded = (
-            [Moments.of(group) for group in in_groups(states)] for states in (sequences, embeddings)
-        )
+        hidden = [Moments.of(group) for group in in_groups(sequences)]
 
         def plain(some: list[Moments]) -> float:
             return effective_rank(stack(some, centred=False))
@@ -204,12 +213,16 @@ class Rank(OfStates):
             ("effective_rank", plain, hidden, ""),
             ("effective_rank_centred", centred, hidden, ""),
             ("participation_ratio", participation, hidden, ""),
-            ("effective_rank_embedding", plain, embedded, ""),
         ]
-        if "trunk" in getattr(subject, "readings", ()):
-            trunk = self.hidden_states(subject, task, "trunk")
-            groups = [Moments.of(group) for group in in_groups(trunk)]
-            wanted += [("effective_rank", plain, groups, "trunk")]
+        readings = own_readings(states_of(subject))
+        for metric, reading, where in (
+            ("effective_rank_embedding", "embedding", ""),
+            ("effective_rank", "trunk", "trunk"),
+        ):
+            if reading in readings:
+                states = self.hidden_states(subject, task, reading)
+                groups = [Moments.of(group) for group in in_groups(states)]
+                wanted += [(metric, plain, groups, where)]
         for metric, formula, groups, where in wanted:
             value = formula(groups)
             some = groups if len(groups) == NUM_GROUPS else []

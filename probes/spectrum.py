@@ -14,13 +14,12 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric
 from nextlat_bench.probes.rank import (
-    FLOOR,
     NUM_GROUPS,
     Moments,
     OfStates,
+    above_rounding,
     in_groups,
     jackknife,
-    spectrum,
     stack,
 )
 from nextlat_bench.subject import Subject
@@ -70,9 +69,9 @@ class Spectrum(OfStates):
 def values(groups: list[Moments], width: int) -> FloatArray:
     """(D,) singular values of all hidden states of the groups together; those that are mere
     rounding, and those that too few positions leave out, are zero."""
-    sigma = spectrum(stack(groups, centred=False))[:width]
+    sigma = above_rounding(stack(groups, centred=False))[:width]
     found = np.zeros(width)
-    found[: len(sigma)] = np.where(sigma >= FLOOR, sigma, 0.0)
+    found[: len(sigma)] = sigma
     return found
 
 

@@ -34,6 +34,8 @@ __all__ = [
     "check_pairs",
     "check_range",
     "check_share",
+    "check_tokens",
+    "check_whole",
     "is_int",
     "is_number",
 ]
@@ -73,21 +75,25 @@ def check_count(
 
 
 def check_number(owner: object, name: str, most: float = math.inf) -> None:
-    """The field must be a finite number from 0 to most."""
+    """The field must be a finite number from 0 to most; it becomes a float, so that 1 and 1.0 are
+    one run."""
     expected = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
     check_field(owner, name, is_number(getattr(owner, name), most), expected)
+    object.__setattr__(owner, name, float(getattr(owner, name)))
 
 
 def check_share(owner: object, name: str) -> None:
     """The field must be a number above 0 and below 1."""
     value = getattr(owner, name)
     check_field(owner, name, is_number(value) and 0 < value < 1, "a share above 0 and below 1")
+    object.__setattr__(owner, name, float(value))
 
 
 def check_heldout(owner: Any) -> None:
     """The field `heldout`, the share of validation and again of test, must leave all three some."""
     valid = is_number(owner.heldout) and LEAST_HELDOUT <= owner.heldout < 0.5
     check_field(owner, "heldout", valid, f"a share from {LEAST_HELDOUT} to below 0.5")
+    object.__setattr__(owner, "heldout", float(owner.heldout))
 
 
 def check_option(owner: object, name: str, options: Iterable[str]) -> None:
@@ -98,11 +104,13 @@ def check_option(owner: object, name: str, options: Iterable[str]) -> None:
 
 
 def check_each(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
-    """The field must be a tuple, or a list as in JSON, whose items are all valid."""
+    """The field must be a tuple, or a list as in JSON, a range or an array, whose items are all
+    valid; NumPy's become Python's."""
     value = getattr(owner, name)
-    fits = isinstance(value, list | tuple) and all(valid(item) for item in value)
-    check_field(owner, name, fits, expected)
-    object.__setattr__(owner, name, tuple(value))
+    listed = isinstance(value, list | tuple | range | np.ndarray)
+    items = [i.item() if isinstance(i, np.generic) else i for i in value] if listed else []
+    check_field(owner, name, listed and all(valid(item) for item in items), expected)
+    object.__setattr__(owner, name, tuple(items))
 
 
 def is_int(value: object) -> bool:
@@ -111,8 +119,10 @@ def is_int(value: object) -> bool:
 
 
 def is_number(value: object, most: float = math.inf) -> bool:
-    """A finite number from 0 to most; an integer beyond all floats is none."""
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    """A finite number from 0 to most, of Python's or NumPy's; an integer beyond all floats is
+    none."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    is_real = is_real and not isinstance(value, bool)
     return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
 
 
@@ -124,6 +134,21 @@ def check_pairs(prompts: IntArray, completions: IntArray) -> None:
             f"prompts of shape {shapes[0]}, completions of shape {shapes[1]}: expected (n, P) and "
             "(n, C)"
         )
+    for name, tokens in (("prompts", prompts), ("completions", completions)):
+        check_tokens(name, tokens)
+
+
+def check_tokens(name: str, tokens: IntArray) -> None:
+    """Raises a ValueError unless they are whole numbers: 83.4 is no token."""
+    kind = np.asarray(tokens).dtype
+    if kind.kind not in "iu":
+        raise ValueError(f"{name} of type {kind}: expected integers")
+
+
+def check_whole(name: str, value: int, least: int, most: int = LONGEST) -> None:
+    """Raises a ValueError unless it is a whole number from least to most."""
+    if not is_int(value) or not least <= value <= most:
+        raise ValueError(f"{name} = {value!r}: expected a whole number from {least} to {most}")
 
 
 def check_split(split: Split) -> None:
@@ -131,12 +156,13 @@ def check_split(split: Split) -> None:
         raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
 
 
-def check_range(split: Split, start: int, n: int) -> None:
-    """Raises a ValueError unless start..start+n can be examples of a split."""
+def check_range(split: Split, start: int, n: int) -> tuple[int, int]:
+    """`start` and `n` as Python's own, which never overflow; a ValueError unless start..start+n
+    can be examples of a split."""
     check_split(split)
-    for name, value, most in (("start", start, 2**53), ("n", n, MOST_EXAMPLES)):
-        if not is_int(value) or not 0 <= value <= most:
-            raise ValueError(f"{name} = {value!r}: expected an integer from 0 to {most}")
+    check_whole("start", start, 0, 2**53)
+    check_whole("n", n, 0, MOST_EXAMPLES)
+    return int(start), int(n)
 
 
 def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
@@ -163,6 +189,10 @@ class Vocabulary:
 
     def used(self, ids: IntArray) -> list[int]:
         """One sequence, (L,), without its padding; a ValueError that names an unknown token."""
+        if np.ndim(ids) != 1:
+            raise ValueError(f"tokens of shape {np.shape(ids)}: expected one sequence, (L,)")
+        if len(ids):
+            check_tokens("tokens", ids)
         used = [i for i in np.asarray(ids).tolist() if i != self.pad]
         for i in used:
             if not 0 <= i < len(self):

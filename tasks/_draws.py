@@ -21,6 +21,7 @@ from nextlat_bench.tasks._core import (
     check_count,
     check_heldout,
     check_range,
+    check_tokens,
 )
 
 __all__ = ["BLOCK", "DrawnTask", "epochs", "fill", "row_hash", "salted", "split_by_hash"]
@@ -126,7 +127,7 @@ class DrawnTask(Task):
 
     def drawn(self, split: Split, start: int, n: int) -> IntArray:
         """(n, L): rows start..start+n of a split. Random access; the caller's own copy."""
-        check_range(split, start, n)
+        start, n = check_range(split, start, n)
         if split == "train" and self.num_train is not None:
             rows = _fixed(self)[epochs(start, n, self.num_train, self.seed)]
             return np.asarray(rows)
@@ -143,7 +144,14 @@ class DrawnTask(Task):
 
 @lru_cache(maxsize=16)  # sequential readers, and a split of test examples, draw a block once
 def _block(task: DrawnTask, split: Split, block: int) -> tuple[IntArray, float]:
-    tokens, rejected = task.draw(split, block)
+    drawn: Any = task.draw(split, block)
+    if not isinstance(drawn, tuple) or len(drawn) != 2:
+        kind = type(drawn).__name__
+        raise ValueError(f"{task.name}.draw gave a {kind}: expected tokens, and the share rejected")
+    tokens, rejected = np.asarray(drawn[0]), float(drawn[1])
+    if tokens.ndim != 2 or len(tokens) != BLOCK:
+        raise ValueError(f"{task.name}.draw gave tokens {tokens.shape}: expected ({BLOCK}, L)")
+    check_tokens(f"{task.name}.draw: tokens", tokens)
     tokens.setflags(write=False)
     return tokens, rejected
 

@@ -70,16 +70,23 @@ class StreetMap:
 
     def __post_init__(self) -> None:
         check_field(self, "source", isinstance(self.source, str), "a text")
-        n = len(self.neighbour) if isinstance(self.neighbour, np.ndarray) else 0
+        n = np.size(self.neighbour) // 8
         tables = {"neighbour": (n, 8), "length": (n, 8), "node_ids": (n,)}
-        coordinates = {} if self.longitude is None else {"longitude": (n,), "latitude": (n,)}
+        without = self.longitude is None and self.latitude is None
+        coordinates = {} if without else {"longitude": (n,), "latitude": (n,)}
         for name, shape in (tables | coordinates).items():
             column, kinds = getattr(self, name), {"neighbour": "i", "node_ids": "iU"}.get(name, "f")
             valid = isinstance(column, np.ndarray) and column.shape == shape
             valid = valid and column.dtype.kind in kinds
             check_field(self, name, valid, f"an array of shape {shape}, dtype {' or '.join(kinds)}")
+            # a copy in one type: equal maps are equal, and the caller's arrays stay as they are
+            own = {"i": np.int32, "f": np.float64}.get(kinds, column.dtype)
+            object.__setattr__(self, name, np.array(column, own))
         inside = bool(((self.neighbour >= -1) & (self.neighbour < n)).all())
         check_field(self, "neighbour", inside, f"integers from -1 to {n - 1}")
+        metres = self.length[self.neighbour >= 0]
+        sound = bool((metres >= 0).all() or np.isnan(metres).all())
+        check_field(self, "length", sound, "metres, 0 or more, at each exit, or nan everywhere")
         if n < 2:
             raise ValueError(
                 f"{self.source}: the map falls apart: its largest strongly connected part has "

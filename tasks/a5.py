@@ -37,6 +37,8 @@ from nextlat_bench.tasks._core import (
     check_count,
     check_field,
     check_option,
+    check_range,
+    check_tokens,
     is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
@@ -108,12 +110,14 @@ class A5(DrawnTask):
 
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Words start..start+n of a split and their running products. Random access."""
+        start, n = check_range(split, start, n)
         tokens = self.drawn(split, start, n)[:, : self.length]
         if split != "train" or start >= self.growth:
             return self._batch(tokens)
         row, place = np.arange(start, start + n), np.arange(self.length, dtype=np.int32)
         grown = 2 + row * (self.length - 2) // self.growth
-        word = np.minimum(grown, self.length)[:, None]  # (n, 1): how long a row's words are
+        # (n, 1): how long a row's words are
+        word = np.minimum(grown, self.length).astype(np.int32)[:, None]
         document, position = np.divmod(place, word)
         return Batch(tokens, self._products(tokens, position == 0), document, position)
 
@@ -132,6 +136,7 @@ class A5(DrawnTask):
         tokens, most = np.asarray(tokens), len(self.vocab) - 1
         if tokens.ndim != 2:
             raise ValueError(f"words of shape {tokens.shape}: expected (n, L)")
+        check_tokens("words", tokens)
         if tokens.size and not 0 <= tokens.min() <= tokens.max() <= most:
             raise ValueError(
                 f"words of tokens {tokens.min()} to {tokens.max()}: expected elements, 0 to {most}"
@@ -152,7 +157,7 @@ class A5(DrawnTask):
 
     def text(self, tokens: IntArray) -> str:
         """The word, and its product after `=`."""
-        if not len(tokens):
+        if not self.vocab.used(tokens):
             return ""
         product = self.vocab.tokens[self.answers(np.asarray(tokens)[None])[0, -1]]
         return f"{' * '.join(self.vocab.decode(tokens))} = {product}"
@@ -164,6 +169,7 @@ class A5(DrawnTask):
                 f"answers of shape {np.shape(completions)} to words of shape {np.shape(prompts)}: "
                 "expected a product for each element"
             )
+        check_tokens("answers", completions)
         return np.asarray((self.answers(prompts) == completions).all(axis=1))
 
     def draw(self, split: Split, block: int) -> tuple[IntArray, float]:

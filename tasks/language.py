@@ -18,6 +18,7 @@ True
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -97,6 +98,8 @@ class Language(Task):
         check_count(self, "seed", 0)
         check_heldout(self)
         check_option(self, "domain", DOMAINS)
+        if isinstance(self.source, os.PathLike):
+            object.__setattr__(self, "source", os.fspath(self.source))
         named = isinstance(self.source, str) and bool(self.source.strip("\0 "))
         expected = "python, a text file, a folder of text files, or hf:NAME"
         check_field(self, "source", named and "\0" not in self.source, expected)
@@ -161,7 +164,7 @@ class Language(Task):
     def sample(self, split: Split, start: int, n: int) -> Batch:
         """Rows start..start+n of a split. Held-out ones end, and of those `document` tells which
         rows are of the same file; training rows return in another order."""
-        check_range(split, start, n)
+        start, n = check_range(split, start, n)
         rows = _rows(self, split)
         if split == "train":
             index = epochs(start, n, len(rows), self.seed)
@@ -172,7 +175,7 @@ class Language(Task):
 
     def prompts(self, split: Split, start: int, n: int) -> IntArray:
         """(<= n, length // 2): how the split's full pieces begin, the domains by turns."""
-        check_range(split, start, n)
+        start, n = check_range(split, start, n)
         rows = _rows(self, split)
         full = rows.tokens[rows.position[:, -1] == self.length - 1, : self.length // 2]
         turn = np.zeros(len(full), np.int64)

@@ -43,6 +43,7 @@ from nextlat_bench.tasks._core import (
     check_field,
     check_option,
     check_pairs,
+    check_tokens,
     is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
@@ -198,10 +199,11 @@ class PathStar(DrawnTask):
         (n,) the goal's arm. Anything but a star of this shape is a ValueError."""
         prompts = np.asarray(prompts)
         template = self._template if self.parallel else self._template[: self.prompt_length]
-        if prompts.shape[1:] != template.shape or prompts.dtype.kind not in "iu":
+        if prompts.shape[1:] != template.shape:
             raise ValueError(
                 f"prompts of shape {prompts.shape}: expected (n, {len(template)}) tokens"
             )
+        check_tokens("prompts", prompts)
         is_node = (prompts >= 0) & (prompts < self.num_nodes)
         sound = np.where(template < 0, is_node, prompts == template).all(axis=1)
         prompts = np.where(is_node, prompts, 0)  # what is not sound is read, too, and then refused

@@ -41,6 +41,7 @@ from nextlat_bench.tasks._core import (
     check_option,
     check_pairs,
     check_range,
+    check_tokens,
     is_int,
     is_number,
 )
@@ -155,7 +156,7 @@ class Taxi(DrawnTask):
     def prompts(self, split: Split, start: int, n: int) -> IntArray:
         """(<= n, 2): the split's pairs of different intersections less than max_path turns apart,
         in a fixed random order."""
-        check_range(split, start, n)
+        start, n = check_range(split, start, n)
         pairs = _pairs(self, split)[start : start + n].astype(np.int64)
         return np.stack(np.divmod(pairs, self.map.num_nodes), axis=1).astype(np.int32)
 
@@ -280,8 +281,9 @@ class TaxiWorld(World):
     def start(self, prompts: IntArray) -> IntArray:
         prompts = np.asarray(prompts)
         num_nodes = self.streets.num_nodes
-        if prompts.ndim != 2 or prompts.shape[1] != 2 or prompts.dtype.kind not in "iu":
+        if prompts.ndim != 2 or prompts.shape[1] != 2:
             raise ValueError(f"prompts of shape {prompts.shape}: expected (n, 2) node numbers")
+        check_tokens("prompts", prompts)
         outside = prompts[(prompts < 0) | (prompts >= num_nodes)]
         if len(outside):
             raise ValueError(f"prompt token {outside[0]}: expected a node, 0 to {num_nodes - 1}")

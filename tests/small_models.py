@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch, pack, to_tensors
 from nextlat_bench.objectives._core import Objective
-from nextlat_bench.run import DecoderConfig
+from nextlat_bench.presets import taxi as preset
+from nextlat_bench.run import DecoderConfig, Run
 from nextlat_bench.tasks._core import Batch
 
 V, PAD, END = 12, 10, 11
@@ -71,3 +72,17 @@ def slow_next_token(logits: Tensor, batch: TensorBatch) -> Tensor:
             if batch.targets[row, t] >= 0
         ]
     )
+
+
+TINY = [
+    "training.steps=24",
+    "training.examples=32",
+    "decoder.layers=1",
+    "decoder.width=32",
+    "task.max_nodes=8",
+    "training.row_length=20",
+]
+
+
+def tiny(*settings: str, objective: str = "nextlat", seed: int = 0) -> Run:
+    return preset.run(objective, "smoke", seed).override([*TINY, *settings])

@@ -255,3 +255,36 @@ def test_catches_and_misses(taxi):
     # with a purpose, they do better than the oracle where that wanders
     purposeful = {"shortest_path_oracle", "ideal_learner"}
     assert seen - caught - set(PROBE.misses) == {"oracle", *purposeful}
+
+
+def test_trials_of_a_lone_cluster_have_no_interval() -> None:
+    """They are not independent, and what others would give is not known."""
+    row = share_measurement("accuracy", np.array([True, False, True]), unit=np.zeros(3, dtype=int))
+    assert row.value == pytest.approx(2 / 3)
+    assert np.isnan([row.low, row.high]).all()
+
+
+def test_an_interval_over_clusters_is_cut_off_at_0_and_1() -> None:
+    """Two clusters, right in all and in half: 0.75 +- 3.2."""
+    hits = np.array([True, True, True, False])
+    row = share_measurement("accuracy", hits, unit=np.array([0, 0, 1, 1]))
+    assert (row.low, row.value, row.high) == (0.0, 0.75, 1.0)
+
+
+class Doubled(PathStar):
+    """Each prompt stands twice."""
+
+    def prompts(self, split, start, n):
+        return np.repeat(super().prompts(split, start, n // 2), 2, axis=0)
+
+    def clusters(self, prompts):
+        return np.arange(len(prompts)) // 2
+
+
+def test_prompts_of_one_cluster_are_one_trial() -> None:
+    task = Doubled(degree=2, length=4)
+    probe = Accuracy(num_trials=400, sampled=False)
+    rows = probe.measure(known_subject("clever_hans", task), task, np.random.default_rng(0))
+    for row in rows:  # whole paths, and branches
+        low, high = wilson_interval(round(400 * row.value), 400)
+        assert row.high - row.low == pytest.approx(2**0.5 * (high - low), rel=0.02)

@@ -77,6 +77,7 @@ def tokens_of(seed: int, *shape: int) -> np.ndarray:
 
 def test_it_says_what_the_model_says_of_the_tasks_tokens(subject: HuggingFace) -> None:
     tokens = tokens_of(0, 5, 9)
+    subject.model.eval()
     with torch.inference_mode():
         logits = subject.model(torch.as_tensor(subject.ids[tokens])).logits[..., subject.ids]
     odds = np.exp(logits.double().numpy())

@@ -245,3 +245,20 @@ def test_it_fits_a_narrow_terminal() -> None:
     shown = text_of(sheet(stars((ALL, ALL), (ALL, NONE))).terminal(80), width=80)
     assert max(map(len, shown.splitlines())) <= 80
     assert "holds" in shown
+
+
+def test_what_is_missing_is_said_before_what_is_too_few() -> None:
+    records = measured(HIGH[:2], mtp=LOW, jtp=LOW)
+    assert outcomes(records, "compression") == ["missing", "too few seeds", "too few seeds"]
+
+
+def test_rows_of_another_length_are_another_budget() -> None:
+    good = measured(HIGH, mtp=LOW, jtp=LOW)
+    other = seeds(*LOW, **of("gpt") | COMPRESSION | {"training": {"row_length": 9}})
+    assert outcomes([*good, *other], "compression")[0] == "unequal budgets"
+
+
+def test_growing_words_are_another_budget() -> None:
+    good = measured(HIGH, mtp=LOW, jtp=LOW)
+    other = seeds(*LOW, **of("gpt") | COMPRESSION | {"task_parameters": TAXI | {"growth": 9}})
+    assert outcomes([*good, *other], "compression")[0] == "unequal budgets"

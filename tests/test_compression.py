@@ -4,14 +4,17 @@ Where the answer is a matter of chance, its exact probability given the historie
 recursion over everything a continuation may be.
 """
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nextlat_bench.probes._sampling import MAX_ROWS, HistoryPairs, history_pairs, room
 from nextlat_bench.probes.compression import Compression
+from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Compression(num_states=200)
 RELEASED = replace(PROBE, protocol="released")
@@ -220,3 +223,40 @@ def test_skips_say_why(taxi, known):
     assert sum(map(int, reasons.values())) == row.n_skipped
     hops = taxi.map.hops()[tuple(taxi.prompts("test", 0, PROBE.num_states).T)]
     assert int(reasons["too far from the end for any history"]) == (hops > 14 - 5).sum()
+
+
+def test_a_continuation_is_no_longer_than_the_task_allows(taxi: Taxi) -> None:
+    """Nor, with its history, than a sequence."""
+    histories = np.zeros((3, 12), dtype=np.int64)
+    assert room(taxi, histories) == 30  # of 42 tokens
+    assert room(replace(taxi, max_new=7), histories) == 7
+
+
+def test_states_from_which_the_end_cannot_be_reached_are_left_out(tmp_path: Path) -> None:
+    """A ring of thirty and a dead end: one state of each pair is alive."""
+    file = tmp_path / "streets.csv"
+    table = [f"{i},{d},{(i + s) % 30}" for i in range(30) for d, s in (("N", 1), ("S", 29))]
+    file.write_text("\n".join(["node,direction,neighbour", *table, "0,E,30"]))
+    task = Taxi(streets=str(file), max_nodes=30)
+    world = task.world()
+    alive, lost = (world.start(np.array([[node, 5]] * 20)) for node in (1, 30))
+    assert (world.distance(lost) == -1).all()
+    for pair in ((alive, lost), (lost, alive)):
+        groups, why = history_pairs(task, *pair, np.random.default_rng(0), MAX_ROWS)
+        assert groups == []
+        assert why == Counter({"too far from the end for any history": 20})
+
+
+class Few(Taxi):
+    """A split of thirty states."""
+
+    def prompts(self, split, start, n):
+        return super().prompts(split, start, min(n, 30))
+
+
+def test_states_that_the_split_lacks_are_counted(taxi, known):
+    few = Few(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+    probe = Compression(num_states=40, num_continuations=2)
+    for row in probe.measure(known["oracle"], few, np.random.default_rng(0)):
+        assert row.n + row.n_skipped == 40
+        assert "10 beyond the split" in row.skipped_because

@@ -271,9 +271,9 @@ def test_light_to_import_and_to_use():
     code = """if True:
         import sys, time
         import numpy
-        start = time.perf_counter()
+        start = time.process_time()
         from nextlat_bench.tasks.countdown import Countdown
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         task = Countdown()
         tokens = task.sample("train", 0, 10).tokens
         task.check(tokens[:, :13], tokens[:, 13:])

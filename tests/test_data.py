@@ -74,3 +74,9 @@ def test_unpacked_rows_are_trimmed() -> None:
     assert tensors.tokens.shape == (3, 5)
     assert tensors.inputs[1] is None
     assert tensors.scored_targets.tolist() == batch.targets[batch.targets >= 0].tolist()
+
+
+def test_documents_go_where_they_fit_tightest() -> None:
+    """6 + 4 and 5 + 3 + 2; the 4 beside the 5 would leave no place for the 2."""
+    packed = pack(batch_of([2, 6, 3, 5, 4]), 10)
+    assert len(packed) == 2

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from nextlat_bench.known import known_subject
-from nextlat_bench.probes._sampling import MAX_ROWS, history_pairs, room
+from nextlat_bench.probes import distinction
+from nextlat_bench.probes._sampling import MAX_ROWS, accepts, history_pairs, read_in_step, room
 from nextlat_bench.probes.distinction import Distinction, true_boundary, truly_distinguishes
 from nextlat_bench.scripted import Oracle
+from nextlat_bench.subject import Session
 from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Distinction(num_pairs=120, max_boundary=10**6)
@@ -281,3 +283,63 @@ def test_a_boundary_counts_each_sequence_once(taxi, streets, trials):
     ]
     assert precision.n == len(shares)
     assert precision.value == pytest.approx(np.mean(shares), abs=1e-12)
+
+
+class Told(Session):
+    """One row, whose next distributions are given."""
+
+    def __init__(self, *distributions: np.ndarray) -> None:
+        self.log_probs, *self.later = (np.log(p)[None] for p in distributions)
+
+    def advance(self, tokens: np.ndarray) -> None:
+        self.log_probs = self.later.pop(0)
+
+    def select(self, rows: np.ndarray) -> Session:
+        return self
+
+
+def test_a_token_refused_after_its_own_history_stays_refused() -> None:
+    """Of two hundred tokens alike the likeliest is said, at p = 0.005, and then a sure one."""
+    unsure, sure = np.full(200, 1 / 200), np.r_[0.9, np.full(199, 0.1 / 199)]
+    given = Told(unsure, sure), Told(sure, sure), 2, -1, -9, 0.01, np.random.default_rng(0)
+    reading = read_in_step(*given, min_probability=0.01)
+    assert reading.tokens.tolist() == [[0, 0]]
+    assert reading.accepted_by_second.tolist() == [True]
+    assert reading.accepted_by_first.tolist() == [False]
+
+
+def test_a_probability_of_epsilon_is_refused() -> None:
+    even = np.log([[0.5, 0.5]])
+    assert accepts(even, np.array([1]), 0.5).tolist() == [False]
+    assert accepts(even, np.array([1]), 0.49).tolist() == [True]
+
+
+def test_a_boundary_is_no_longer_than_what_a_sequence_holds(taxi, known, monkeypatch) -> None:
+    asked = []
+
+    def spy(world, first, second, max_length):
+        asked.append(max_length)
+        return np.empty(0, dtype=np.int64), np.empty((0, max_length), dtype=np.int64)
+
+    monkeypatch.setattr(distinction, "true_boundary", spy)
+    probe = Distinction(num_pairs=60, num_continuations=1, max_length=20)
+    list(probe.measure(known["oracle"], taxi, np.random.default_rng(0)))
+    states = taxi.world().start(taxi.prompts("test", 0, 120))
+    groups, _ = history_pairs(taxi, states[:60], states[60:], np.random.default_rng(0), MAX_ROWS)
+    assert asked == [min(20, 42 - group.first.shape[1]) for group in groups]
+    assert min(asked) < 20
+
+
+class Few(Taxi):
+    """A split of thirty states."""
+
+    def prompts(self, split, start, n):
+        return super().prompts(split, start, min(n, 30))
+
+
+def test_pairs_that_the_split_lacks_are_counted(taxi, known):
+    few = Few(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+    probe = Distinction(num_pairs=40, num_continuations=2)
+    for row in probe.measure(known["oracle"], few, np.random.default_rng(0)):
+        assert row.n + row.n_skipped == 40
+        assert "25 beyond the split" in row.skipped_because

@@ -4,6 +4,7 @@ Half of the language records' prose prompts are of two documents, and each was a
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from nextlat_bench.known import known_subject
 from nextlat_bench.model import build
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import Measurement, Probe
+from nextlat_bench.probes._intervals import ratio_measurement, share_measurement
 from nextlat_bench.probes.speculation import Speculation
 from nextlat_bench.probes.speculation_speed import SpeculationSpeed
 from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
+from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import Batch, IntArray, Split
 from nextlat_bench.tasks.taxi import Taxi
@@ -90,3 +93,44 @@ def test_turns_of_one_document_are_one(
     half = 12.706 * 0.5  # values 2 and 3, standard error 1/2
     assert (row.value, row.n) == (2.5, 4)
     assert row.high == pytest.approx(2.5 + half, abs=1e-3)
+
+
+def test_at_one_position_rows_of_one_document_are_one(model: TrainedModel) -> None:
+    task = Twice(**model.run.task.parameters())
+    probe = TeacherForced(num_sequences=200, max_positions=1)
+    found = measured(known_subject("forgetful", model.run.task), task, probe)
+    row = found["accuracy,position=1"]
+    low, high = wilson_interval(round(200 * row.value), 200)
+    assert row.high - row.low == pytest.approx(2**0.5 * (high - low), rel=0.05)
+
+
+def test_both_measures_of_transitions_are_by_document(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units: dict[str, int] = {}
+
+    def spy(metric: str, above: Any, below: Any, condition: str, unit: Any) -> Measurement:
+        units[metric] = len(np.unique(unit))
+        return ratio_measurement(metric, above, below, condition, unit)
+
+    monkeypatch.setattr("nextlat_bench.probes.transition.ratio_measurement", spy)
+    task = Twice(**model.run.task.parameters())
+    measured(model, task, Transition(num_sequences=40, steps=1))
+    assert units == {"latent_distance_ratio": 20, "kl": 20}
+
+
+def test_shares_of_drafts_are_by_document(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units: dict[str, set[int]] = {}
+
+    def spy(
+        metric: str, hits: Any, counts: Any = None, condition: str = "", unit: Any = ()
+    ) -> Measurement:
+        units.setdefault(metric, set()).add(len(np.unique(unit)))
+        return share_measurement(metric, hits, counts, condition=condition)
+
+    monkeypatch.setattr("nextlat_bench.probes.speculation.share_measurement", spy)
+    task = Twice(**model.run.task.parameters())
+    measured(model, task, Speculation(num_prompts=40, drafts=(2,)))
+    assert units == {"acceptance": {20}, "identical": {20}}

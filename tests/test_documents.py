@@ -46,7 +46,10 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_python_in_the_documents_runs(code: str) -> None:
+def test_python_in_the_documents_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, "example", "exec"), {})
 
 

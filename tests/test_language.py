@@ -352,3 +352,13 @@ def test_a_run_from_the_command_line(tmp_path):
     assert f"| NextLat (d=1), paper |{f' {DASH} |' * 6} 10.83 | 18.39 | 19.77 | 58.79 |" in table
     assert re.search(r"\| NextLat \(d=1\) \| 1 \| \d+\.\d\d \[", table)
     assert "<code>" in call("sample", "language", "--scale", "smoke", "-n", "3").stdout
+
+
+def test_validation_prompts_are_known_too() -> None:
+    task = Language(max_bytes=400_000, vocab_size=512, length=32, heldout=0.2)
+    rows = whole(task, "validation")
+    right = rows.tokens[rows.position[:, -1] == 31]
+    assert task.check(right[:, :16], right[:, 16:]).all()
+    prompts = task.prompts("validation", 0, 40)
+    own = {bytes(row): n for row, n in zip(rows.tokens[:, :16], rows.document[:, 0], strict=True)}
+    assert task.clusters(prompts).tolist() == [own[bytes(row)] for row in prompts]

@@ -12,6 +12,7 @@ from nextlat_bench.presets import language as presets
 from nextlat_bench.probes import lookahead
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.lookahead import Lookahead, class_log_probs
+from nextlat_bench.report.statistics import mean_interval
 from nextlat_bench.tasks.language import Language
 from nextlat_bench.trained import TrainedModel
 
@@ -145,7 +146,7 @@ def test_an_untrained_decoder_stands_beside():
 
 def test_what_has_no_hidden_states_is_not_applicable(task):
     with pytest.raises(NotApplicable, match="fixed has no hidden states"):
-        next(Lookahead().measure(Fixed(np.zeros(3)), task, np.random.default_rng(0)))
+        next(Lookahead().measure(Fixed(np.zeros(len(task.vocab))), task, np.random.default_rng(0)))
 
 
 def test_answers_at_the_same_position_lie_not_ahead():
@@ -159,3 +160,27 @@ def test_answers_at_the_same_position_lie_not_ahead():
 def test_bad_distances(bad):
     with pytest.raises(ValueError, match=r"Lookahead\.distances = "):
         Lookahead(distances=bad)
+
+
+def test_test_positions_go_together_by_document(task, monkeypatch):
+    seen = []
+
+    def spy(log_probs, labels, document, condition):
+        seen.append(document)
+        return ()
+
+    monkeypatch.setattr(lookahead, "scores", spy)
+    monkeypatch.setattr(lookahead, "class_log_probs", lambda *_: np.zeros((1, 1)))
+    measured(Planted(task), task, distances=(1,))
+    of = task.sample("test", 0, 150).document[:, 0]
+    ids = np.unique(of)
+    late = ids[round(0.75 * len(ids)) :]
+    assert len(np.unique(seen[0])) == len(late) < np.isin(of, late).sum()  # of several rows
+
+
+def test_both_intervals_are_over_documents() -> None:
+    """Two positions of each of two documents: t of one degree of freedom."""
+    log_probs = np.log([[0.8, 0.2], [0.8, 0.2], [0.4, 0.6], [0.4, 0.6]])
+    rows = lookahead.scores(log_probs, np.zeros(4, dtype=int), np.array([3, 3, 5, 5]), "x")
+    row = {row.metric: row for row in rows}["cross_entropy"]
+    assert row.high == pytest.approx(mean_interval(-np.log([0.8, 0.4]))[1])

@@ -78,3 +78,12 @@ def test_drawing_needs_no_display(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert [path.name for path in tmp_path.iterdir()] == ["map.png"]  # and nothing half written
+
+
+def test_the_temperature_is_the_probes(taxi, known) -> None:
+    found = []
+    for temperature in (1.0, 0.1):
+        probe = MapReconstruction(num_trials=100, temperature=temperature)
+        rows = probe.measure(known["noisy_state"], taxi, np.random.default_rng(0))
+        found.append({row.metric: row.value for row in rows}["false_edges"])
+    assert found[0] > found[1] == 0

@@ -374,6 +374,7 @@ def test_maps_without_coordinates(tmp_path, known):
 def test_tasks_without_a_map(known):
     class Maps:
         name = "other"
+        vocab = range(known["oracle"].vocab_size)
 
     with pytest.raises(NotApplicable, match="the task other has no street map"):
         list(PROBE.measure(known["oracle"], Maps(), np.random.default_rng(0)))

@@ -1,5 +1,7 @@
 """The next-token test on subjects whose answer is known, counted one position at a time."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from nextlat_bench.probes import _sampling, next_token
 from nextlat_bench.probes._intervals import share
 from nextlat_bench.probes.next_token import NextToken
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
+from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = NextToken(num_sequences=200)
 
@@ -105,3 +108,25 @@ def test_only_scored_positions_count(taxi):
     scored = (batch.targets >= 0) & (np.random.default_rng(0).random(batch.targets.shape) < 0.5)
     right = next_token.legal_top1(taxi.world(), batch.tokens, 2, batch.targets, scored)
     np.testing.assert_array_equal(right, scored)
+
+
+def test_a_share_lies_between_0_and_1() -> None:
+    """Whatever Student's t of three units says."""
+    value, low, high = share(np.array([1, 0, 0]), np.full(3, 2))
+    assert value == pytest.approx(1 / 6)
+    assert low == 0 < value < high < 1
+    value, low, high = share(np.array([1, 2, 2]), np.full(3, 2))
+    assert 0 < low < value < high == 1
+
+
+def test_a_position_inside_the_prompt_never_counts(taxi, known) -> None:
+    class Whole(Taxi):
+        def sample(self, split, start, n):
+            batch = super().sample(split, start, n)
+            targets = batch.targets.copy()
+            targets[:, 0] = batch.tokens[:, 1]  # the destination after the origin
+            return replace(batch, targets=targets)
+
+    task = Whole(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+    (row,) = NextToken(num_sequences=50).measure(known["oracle"], task, np.random.default_rng(0))
+    assert row.value == 1

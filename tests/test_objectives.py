@@ -364,3 +364,29 @@ def test_recurrent_reading_is_the_latent_dynamics(decoder: Decoder) -> None:
     h, tokens = torch.randn(4, CONFIG.width), torch.randint(V, (4,))
     expected = p(h, decoder.embedding(tokens))
     torch.testing.assert_close(objective.step(decoder, p, h, tokens), expected)
+
+
+def test_gradients_pass_through_the_state_alone() -> None:
+    """Not through the length that its noise is scaled by."""
+    batch = made_batch(packed=True)
+    h, g = torch.randn(*batch.tokens.shape, CONFIG.width), torch.randn(4, CONFIG.width)
+    g.requires_grad_()
+    disturbed = NoisyNextLat(noise=0.5).reader(h, batch)(g, torch.arange(4))
+    [gradient] = torch.autograd.grad(disturbed.sum(), g)
+    torch.testing.assert_close(gradient, torch.ones_like(g))
+
+
+def test_noisy_nextlat_stops_gradients_at_the_means_of_positions() -> None:
+    torch.manual_seed(0)
+    decoder = noisy(Decoder(CONFIG, V, 32), 0)
+    batch = made_batch(packed=True)
+    objective = NoisyNextLat(noise=0.0, jitter=2.0, kl_weight=0.0)
+    h = torch.randn(*batch.tokens.shape, CONFIG.width, requires_grad=True)
+    logits = decoder.head(h.flatten(0, 1)[batch.scored]).detach()
+    latent, _ = objective.auxiliary(decoder, initialised(objective), batch, h, logits)
+    [source] = torch.autograd.grad(latent, [h])
+    # the last position of a document is a target and never a source
+    T = batch.tokens.shape[1]
+    last = [row * T + columns[-1] for row, columns in documents(batch)]
+    assert source.any()
+    assert not source.flatten(0, 1)[last].any()

@@ -255,9 +255,11 @@ def test_malformed_prompts_are_refused(task, data):
 def test_prompts_of_another_shape_are_refused():
     task = PathStar()
     prompts = task.prompts("test", 0, 3)
-    for bad in (prompts[0], prompts[:, :-1], prompts * 1.0, task.sample("test", 0, 3).tokens):
+    for bad in (prompts[0], prompts[:, :-1], task.sample("test", 0, 3).tokens):
         with pytest.raises(ValueError, match=r"prompts of shape .*: expected \(n, 27\) tokens"):
             task.world().start(bad)
+    with pytest.raises(ValueError, match="prompts of type float64: expected integers"):
+        task.world().start(prompts * 1.0)
     for column in (3, 4, 24, 25, 26):  # a tail, a head, the start, the goal, "="
         wrong = prompts.copy()
         wrong[1, column] = -99

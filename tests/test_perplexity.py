@@ -133,3 +133,10 @@ def test_fewer_rows_and_one_document(tmp_path: Path):
     found = measured(uniform(task), task, num_sequences=1)
     assert found["tokens", "domain=text"].n == 1
     assert np.isnan(found["perplexity", "domain=text"].low)
+
+
+def test_the_interval_holds_95_percent_of_the_resamples(task, monkeypatch):
+    nats, ones = np.linspace(0, 1, 1001), np.ones(1001)
+    monkeypatch.setattr(probe_module, "resampled", lambda *_: np.stack([nats, ones, ones]))
+    row = measured(uniform(task), task)["perplexity", "domain=text"]
+    assert (row.low, row.high) == pytest.approx((np.exp(0.025), np.exp(0.975)))

@@ -4,10 +4,12 @@ import dataclasses
 import json
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from nextlat_bench import registry
+from nextlat_bench.objectives._core import check_horizon
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import SCALES, DecoderConfig, Run, Training
 from nextlat_bench.tasks.taxi import Taxi
@@ -145,3 +147,10 @@ def test_tuples_come_back_as_tuples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda kind, name: Graded)
     value = {"name": "graded", "parameters": {"grades": [3, 4], "radius": 500.0}}
     assert hash(registry.from_json("tasks", value)) == hash(Graded(grades=(3, 4), radius=500.0))
+
+
+def test_the_farthest_horizon_is_the_last_token() -> None:
+    task = SimpleNamespace(name="short", max_length=8)
+    check_horizon(7, task)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"horizon = 8: .*no token is farther ahead than 7"):
+        check_horizon(8, task)  # type: ignore[arg-type]

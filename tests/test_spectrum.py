@@ -78,11 +78,14 @@ def test_few_sequences_have_no_interval_and_no_small_singular_values(taxi):
     assert found["share", "largest=16"].value == pytest.approx(1)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-20])
-def test_states_that_are_nothing_have_no_spectrum(taxi, size):
-    subject = Coded(taxi)
-    subject.codes[: taxi.vocab.pad] *= size
-    assert all(np.isnan(row.value) for row in measured(PROBE, subject, taxi).values())
+def test_states_that_are_nothing_have_no_spectrum_and_small_ones_that_of_large_ones(taxi):
+    def values(size):
+        subject = Coded(taxi)
+        subject.codes[: taxi.vocab.pad] *= size
+        return [row.value for row in measured(PROBE, subject, taxi).values()]
+
+    assert np.isnan(values(0.0)).all()
+    np.testing.assert_allclose(values(1e-20), values(1.0))
 
 
 @pytest.mark.parametrize("name", MAP_SUBJECTS)

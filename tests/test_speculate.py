@@ -332,9 +332,11 @@ def test_what_drafts_nothing_is_refused(taxi: Any) -> None:
         with pytest.raises(ValueError, match="drafts nothing: only trained models of nextlat, mtp"):
             speculate(model, ids, 4, END, PAD)  # type: ignore[arg-type]
     for draft in (0, 11):
-        with pytest.raises(ValueError, match=f"draft = {draft}: expected 1 to 10 tokens"):
+        with pytest.raises(
+            ValueError, match=f"draft = {draft}: expected a whole number from 1 to 10"
+        ):
             speculate(small(NextLat()), ids, 4, END, PAD, draft=draft)
-    with pytest.raises(ValueError, match="max_new = 0: expected 1 token or more"):
+    with pytest.raises(ValueError, match="max_new = 0: expected a whole number from 1"):
         speculate(small(NextLat()), ids, 0, END, PAD)
 
 
@@ -342,3 +344,14 @@ def test_no_prompts() -> None:
     out, trace = speculate(small(NextLat()), np.zeros((0, 2), dtype=np.int64), 5, END, PAD)
     assert out.shape == (0, 5)
     assert trace.drafted.shape == (0, 4)
+
+
+def test_near_temperature_0_sampling_is_greedy() -> None:
+    model, ids = small(NextLat()), np.arange(4)[:, None].repeat(20, axis=0)
+    greedy = speculate(model, ids, 6, END, PAD)[0]
+    cold, warm = (
+        speculate(model, ids, 6, END, PAD, np.random.default_rng(0), temperature)[0]
+        for temperature in (1e-4, 1.0)
+    )
+    np.testing.assert_array_equal(cold, greedy)
+    assert not np.array_equal(warm, greedy)

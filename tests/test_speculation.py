@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from report_records import record, text_of
 from nextlat_bench.known import known_subject
 from nextlat_bench.measure import measure, run_identity
 from nextlat_bench.model import build
+from nextlat_bench.presets import a5
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes._intervals import ratio_measurement
@@ -19,7 +21,6 @@ from nextlat_bench.report.records import record_file
 from nextlat_bench.report.tables import table
 from nextlat_bench.speculate import speculate
 from nextlat_bench.tasks._core import IntArray
-from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.taxi import Taxi
 from nextlat_bench.trained import TrainedModel
 
@@ -106,14 +107,16 @@ def test_each_turn_takes_the_next_prompts(model: TrainedModel) -> None:
     assert turns == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
 
 
-def test_turns_alternate_and_the_first_are_not_timed() -> None:
+def test_turns_alternate_and_the_first_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on with each thing that is done."""
     seen: list[str] = []
-    one = [lambda: seen.append("a"), lambda: seen.append("b"), lambda: time.sleep(0.02)]
+    monkeypatch.setattr(time, "perf_counter", lambda: float(len(seen)))
+    one = [lambda: seen.append("a"), lambda: seen.append("b"), lambda: seen.extend("...")]
     other = [lambda: seen.append("A"), lambda: seen.append("B"), lambda: seen.append("C")]
     plain, speculative = timed_by_turns(one, other)
-    assert "".join(seen) == "aA" + "aA" + "Bb" + "C"
-    assert len(plain) == len(speculative) == 3
-    assert plain[2] >= 0.02 > speculative[2]
+    assert "".join(seen) == "aA" + "aA" + "Bb" + "...C"
+    assert plain.tolist() == [1, 1, 3]
+    assert speculative.tolist() == [1, 1, 1]
 
 
 def test_the_ratio_over_prompts() -> None:
@@ -127,8 +130,9 @@ def test_what_does_not_apply_says_so(model: TrainedModel, taxi: Taxi) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(NotApplicable, match="oracle drafts nothing"):
         next(PROBE.measure(known_subject("oracle", taxi), taxi, rng))
+    tagger = a5.run("nextlat", "smoke", 0)
     with pytest.raises(NotApplicable, match="a5 are read in parallel"):
-        next(PROBE.measure(model, A5(), rng))
+        next(PROBE.measure(TrainedModel(tagger, build(tagger)), tagger.task, rng))
 
 
 def test_table_3_has_ours_beside_the_papers() -> None:
@@ -155,3 +159,26 @@ def test_table_3_has_ours_beside_the_papers() -> None:
     paper = dict(zip(headings, rows["NextLat (d=1)", "paper"].cells, strict=True))
     assert (paper["Accepted, prose"].value, paper["Speed-up, math"].value) == (3.52, 2.30)
     assert "1.88" in text_of(made.terminal())  # JTP, d = 2
+
+
+def test_the_adaptive_draft_stops_at_the_probes_threshold(model: TrainedModel) -> None:
+    probe = Speculation(num_prompts=60, threshold=1.0)
+    *_, fixed, adaptive = probe.cases(model, model.run.task)
+    assert (fixed.condition, adaptive.condition) == ("draft=10", "draft=adaptive")
+    assert fixed.speculatively()[1].drafted.max() > 1
+    assert adaptive.speculatively()[1].drafted.max() == 1  # the unsure token itself
+
+
+def test_no_prompt_is_timed_twice_while_there_are_others(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[IntArray] = []
+
+    def spy(one: Any, other: Any) -> Any:
+        seen.extend(turn.__self__.prompts for turn in one)
+        return np.ones(len(one)), np.ones(len(one))
+
+    monkeypatch.setattr("nextlat_bench.probes.speculation_speed.timed_by_turns", spy)
+    probe = SpeculationSpeed(num_prompts=24, drafts=(2,), batches=(8,), repeats=3)
+    next(probe.measure(model, model.run.task, np.random.default_rng(0)))
+    np.testing.assert_array_equal(np.concatenate(seen), model.run.task.prompts("test", 0, 24))

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 
 from nextlat_bench.generate import choose, generate
 from nextlat_bench.known import known_subject
+from nextlat_bench.probes._sampling import outcomes
 from nextlat_bench.scripted import Oracle
 from nextlat_bench.tasks.taxi import Taxi
 
@@ -232,3 +233,12 @@ def test_the_cutoff_holds_in_generation(taxi, known):
             states[going] = world.advance(states[going], tokens[going])
             going &= tokens != taxi.vocab.end
         assert (world.distance(states) >= 0).all() == legal
+
+
+def test_generation_is_at_its_temperature(taxi, known) -> None:
+    """0.4% leaks at 1; of its tenth power nothing is left."""
+    prompts, end, pad = taxi.prompts("test", 0, 100), taxi.vocab.end, taxi.vocab.pad
+    for temperature, all_legal in ((1.0, False), (0.1, True)):
+        how = np.random.default_rng(0), temperature
+        completions = generate(known["noisy_state"], prompts, 40, end, pad, *how)
+        assert outcomes(taxi.world(), prompts, completions, end)[0].all() == all_legal

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,38 +9,22 @@ import pytest
 import safetensors.torch
 import torch
 from real_runs import here, recipe
+from small_models import tiny
 
-from nextlat_bench import optimizers as optimizers_module
 from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
 from nextlat_bench.files import atomic_write
 from nextlat_bench.model import Model, build
-from nextlat_bench.optimizers import make_optimizers
-from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.train import (
     DivergedError,
     Progress,
     fitting,
-    micro_batches_of,
     restore_weights,
     train,
 )
-from nextlat_bench.workers import COLUMNS, Workers
-
-TINY = [
-    "training.steps=24",
-    "training.examples=32",
-    "decoder.layers=1",
-    "decoder.width=32",
-    "task.max_nodes=8",
-    "training.row_length=20",
-]
-
-
-def tiny(*settings: str, objective: str = "nextlat", seed: int = 0) -> Run:
-    return preset.run(objective, "smoke", seed).override([*TINY, *settings])
+from nextlat_bench.workers import COLUMNS
 
 
 def trained(run: Run, out: Path, **options: object) -> RunDir:
@@ -229,82 +212,6 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         RunDir.prepare(tmp_path, tiny())
 
 
-def test_muon_takes_the_matrices_inside_blocks() -> None:
-    run = tiny("training.optimizer=muon", objective="nextlat")
-    model = build(run)
-    adamw, *halves = make_optimizers(run.training, model)
-    assert len(halves) == 2
-    names = {id(p): n for n, p in model.named_parameters()}
-    by_muon = {names[id(p)] for half in halves for g in half.param_groups for p in g["params"]}
-    by_adamw = {names[id(p)] for g in adamw.param_groups for p in g["params"]}
-    assert not by_muon & by_adamw
-    assert by_muon | by_adamw == set(names.values())
-    assert all(re.search(r"blocks|extra\.mlp", n) and "norm" not in n for n in by_muon)
-    plain = adamw.param_groups[1]
-    assert plain["weight_decay"] == 0
-    assert all(p.ndim < 2 for p in plain["params"])
-    adamw_only = run.override(["training.optimizer=adamw"]).training
-    assert len(make_optimizers(adamw_only, model)) == 1
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "parts"), [("muon", {}), ("split_muon", {"qkv": 3, "gate_up": 2})]
-)
-def test_muon_is_pytorchs_on_matrices_of_their_own(
-    optimizer: str, parts: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three steps, momentum and all, equal those of a model whose parts are layers."""
-    monkeypatch.setattr(
-        optimizers_module, "native_bf16", lambda device: True
-    )  # PyTorch's always is
-    run = tiny(f"training.optimizer={optimizer}", "decoder.zero_init_residual=false")
-    model = build(run)
-    alone = {
-        name: [torch.nn.Parameter(p.detach().clone()) for p in parameter.chunk(count)]
-        for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and not name.startswith(("decoder.embedding", "decoder.head"))
-        for count in [parts.get(name.split(".")[-2], 1)]
-    }
-    assert any("qkv" in name for name in alone)
-    theirs = torch.optim.Muon(
-        [part for split in alone.values() for part in split],
-        lr=run.training.muon_learning_rate,
-        weight_decay=run.training.weight_decay,
-    )
-    ours, named = make_optimizers(run.training, model), dict(model.named_parameters())
-    with Workers(1, 1, "cpu", "fp32") as workers:
-        for step in range(3):
-            workers.gradients(run.objective, model, micro_batches_of(run, step, "cpu"))
-            for name, split in alone.items():
-                gradient = named[name].grad
-                assert gradient is not None
-                for part, its in zip(split, gradient.chunk(len(split)), strict=True):
-                    part.grad = its.clone()
-            theirs.step()
-            workers.update(ours, 1.0)
-            for name, split in alone.items():
-                whole = torch.cat([part.detach() for part in split])
-                torch.testing.assert_close(named[name].detach(), whole)
-
-
-@pytest.mark.parametrize(("native", "error"), [(False, 1e-5), (True, 0.05)])
-def test_muon_multiplies_in_bfloat16_where_it_is_native(
-    native: bool, error: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keller Jordan's iteration in double precision, a matrix at a time."""
-    monkeypatch.setattr(optimizers_module, "native_bf16", lambda device: native)
-    matrices = torch.randn(3, 24, 8, generator=torch.Generator().manual_seed(0))
-    a, b, c = 3.4445, -4.7750, 2.0315
-    group = {"ns_coefficients": (a, b, c), "ns_steps": 5, "eps": 1e-7}
-    found = optimizers_module.orthogonalised(matrices, group)
-    assert (found.dtype == torch.bfloat16) is native
-    for matrix, update in zip(matrices.double(), found.double(), strict=True):
-        x = matrix / matrix.norm()
-        for _ in range(5):
-            x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
-        assert (update - x).abs().max() < error
-
-
 def test_checkpoints_take_a_small_part_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,3 +293,24 @@ def test_bf16_that_is_emulated_is_said_to_be(
     done = here(*recipe("a5", tmp_path, *settings, objective="gpt"), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert ("bf16 is emulated by this cpu" in done.stdout) == (not native)
+
+
+def test_a_row_logged_at_the_checkpoint_is_kept(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    folder.metrics.write_text("".join(f'{{"step": {step}}}\n' for step in (10, 20, 30)))
+    folder.rewind_metrics(20)
+    assert [row["step"] for row in folder.metric_rows()] == [10, 20]
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    folder = RunDir.prepare(tmp_path, tiny())
+    checkpoint = folder.checkpoints / ".00000003.17.tmp"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    model, begun = (folder.path / f".{name}.17.tmp" for name in ("model.safetensors", "run.json"))
+    model.touch()
+    begun.touch()
+    with folder.lock():
+        assert not checkpoint.exists()
+        assert not model.exists()
+        assert begun.exists()  # somebody else's, who has not asked for the lock yet

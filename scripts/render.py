@@ -15,12 +15,15 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.contents import made, names
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, run_folders, to_json
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
-from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.sheets import Grid, Sheet
+from nextlat_bench.report.tables import Table
+from nextlat_bench.report.verdicts import SEEDS
 from nextlat_bench.run_dir import RunDir, read_json
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +31,15 @@ RECORDS = ROOT / "results" / "records"
 CHOICES = ROOT / "results" / "choices"
 RENDERED = ROOT / "results" / "rendered"
 PROVENANCE = ROOT / "results" / "provenance.jsonl"
+BRIEF = {  # the columns of each table that the README has
+    "taxi": {"Valid, legal %", "Valid, reached %", "Compression", "Compression, published"}
+    | {"Latent rank", "Detours 0.75, legal %"},
+    "countdown": {"Held-out targets %", "Seen targets %", "Released reading %"},
+    "a5": {"Trunk at 1x %", "Trunk at 3x %", "Recurrent at 3x %", "Recurrent at 20x %"}
+    | {"Reach, recurrent"},
+    "speculation": {"Speed-up, prose", "Speed-up, code", "16 at a time, prose"}
+    | {"Accepted, prose", "Accepted, code"},
+}
 MARKED = r"<!-- table (\w+) -->.*?<!-- end of table -->"
 
 
@@ -129,15 +141,33 @@ def machines(records: list[Record], tried: list[Record]) -> str:
 
 
 def marked(name: str, records: list[Record]) -> str:
-    """The table without its title, its seeds and its notes, between its marks; of the claims what
-    each says and its verdict alone."""
+    """What the README shows of a table, between its marks; of a sheet the first grid."""
     shown = made(name, records)
-    if isinstance(shown, Sheet):
-        [grid, *_] = shown.grids
-        rows = tuple((first, last) for first, *_, last in grid.rows)
-        brief = replace(grid, head=(grid.head[0], grid.head[-1]), rows=rows)
-        shown = replace(shown, grids=(brief,))
-    return f"<!-- table {name} -->\n\n{shown.summary()}\n<!-- end of table -->"
+    sheet = shown if isinstance(shown, Sheet) else brief(shown)
+    text = replace(sheet, grids=sheet.grids[:1] if sheet is shown else sheet.grids).summary()
+    return f"<!-- table {name} -->\n\n{text}\n<!-- end of table -->"
+
+
+def brief(table: Table) -> Sheet:
+    """Its models of three seeds and more, in some of its columns, the paper's numbers beside."""
+    columns = BRIEF[table.name]
+    at = [i for i, column in enumerate(table.columns) if column.heading in columns]
+    grids = []
+    for heading, rows in table.blocks(seeds=False).items():
+        lines: dict[int, list[list[str]]] = {}  # row -> its cells
+        of: dict[str, int] = {}  # objective -> its row so far
+        for i, row in enumerate(rows):
+            cells = [table.columns[c].lines(row.cells[c]) for c in at]
+            if row.source == "measured" and row.num_seeds >= SEEDS and row.objective != "oracle":
+                lines[i], of[row.objective] = cells, i
+            elif row.source == "paper" and row.objective in of:
+                for mine, (theirs, *_) in zip(lines[of[row.objective]], cells, strict=True):
+                    mine += [f"(paper {theirs})"] * (theirs != DASH)
+        head = ("Model", "Seeds", *(table.columns[c].heading for c in at))
+        texts = [(*rows[i].heads, *map("\n".join, cells)) for i, cells in lines.items()]
+        if texts:
+            grids.append(Grid(heading, head, tuple(texts), numbers=True))
+    return replace(table.sheet(), grids=tuple(grids))
 
 
 if __name__ == "__main__":

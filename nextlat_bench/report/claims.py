@@ -1,8 +1,10 @@
 """The table of the paper's claims: its figures, ours, and the verdicts of `verdicts`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
+from typing import Any
 
 from nextlat_bench.report.columns import DASH, LABELS, Column
 from nextlat_bench.report.layouts import LAYOUTS
@@ -13,9 +15,11 @@ from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.tables import Block, blocks_of
 from nextlat_bench.report.verdicts import (
     LACKING,
+    LOST,
     OUTCOMES,
     SEEDS,
     US,
+    WON,
     Claim,
     Comparison,
     claims,
@@ -32,26 +36,25 @@ RULE = (
     "wholly on the worse; else the two are not told apart. No side's standard error is taken as "
     "less than its trials give, as if drawn afresh for each seed. With a number (at least 95.0) "
     "its own interval is compared. No correction is made for how many comparisons there are.",
-    f"Each side needs {SEEDS} seeds, the same decoder, as many steps of as many examples, and the "
-    "same parameters of the probe. Of several settings of NextLat the one of most seeds "
-    "counts, then of the least horizon; of a rival's those of NextLat's horizon, where there are "
-    "any, and of these the one of most seeds, then of the least horizon; of those that are still "
-    "alike none, and there is no verdict.",
+    f"Each side needs {SEEDS} seeds and the same decoder, steps, examples and probe parameters. "
+    "If NextLat has several settings, the one with most seeds is taken, then the one with the "
+    "smallest horizon. A rival's are first restricted to NextLat's horizon, if it has that, then "
+    "chosen in the same order. If several are still left there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "
     "arriving, for a model of one state for everything would lead in both.",
-    "Holds: ahead in every comparison. Holds in part: in some, whatever it is in the others, of "
-    "which the counts tell. Does not hold here: ahead in none and behind in some. Undecided: not "
-    "told apart from anybody, for want of seeds, of trials or of a difference. A verdict is given "
-    "once nothing that is missing can change it. Smoke scale does not count, nor does a setting "
-    "without one complete comparison.",
+    "Holds: ahead in every comparison. Holds in part: ahead in some, behind in none. Mixed: ahead "
+    "in some, behind in others. Does not hold here: behind in some, ahead in none. Undecided: "
+    "neither, for want of seeds, trials or a difference. Incomplete: something is missing that can "
+    "still change it. Smoke scale does not count, nor does a setting without one complete "
+    "comparison.",
     "Seeds: those of one objective differ in their initial weights and in what the probes draw. "
     "Countdown's differ in their data, too; elsewhere all seeds read the same training examples in "
     "the same order, so that intervals over seeds leave out what other examples would change.",
-    "Both sides at the end of the scale (all right, or at chance) say nothing; where nothing else "
-    "is left, the claim is not testable at this scale.",
-    "Only NextLat solves every graph, each as learnt from most examples: holds if it does and each "
-    "other fails one; in part if it solves one that some other fails; not testable where all solve "
-    "all or none any. Data efficiency: graphs learnt from at least two numbers of examples.",
+    "Two sides that are both perfect or both at chance say nothing; where nothing else is left, "
+    "the claim is not testable at this scale.",
+    "Only NextLat solves every graph (with the most training examples): holds if NextLat does and "
+    "every rival fails one; in part if it solves one that some rival fails; not testable if all "
+    "solve all, or none any. Data efficiency needs at least two training-set sizes.",
     "As fast: no round of the committed benchmark took longer than the margin allows; slower: each "
     "did; else undecided.",
 )
@@ -62,18 +65,22 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
     rows = distinct(records)
     tables = dict.fromkeys(claim.table for claim in claims() if claim.table in LAYOUTS)
     blocks = {name: blocks_of(name, LAYOUTS[name], rows) for name in tables}
-    head = ("Claim", "Paper", "Here", "Verdict")
+    brief = ("Claim", "Paper: NextLat; best other", "Here: NextLat; best other", "Verdict")
+    head = ("Claim", "Paper", "Here", "Compared")
     sides = ("Who", "Value", "Against", "Its value")
     details = ("Claim", "Setting", "Measure", *sides, "Difference", "Outcome")
     columns = "claim verdict setting measure who value low high seeds against its_value its_low "
     columns += "its_high its_seeds difference difference_low difference_high outcome"
     lines: list[tuple[object, ...]] = [tuple(columns.split())]
-    shown, every, notes = [], [], [*RULE]
+    said, shown, every, notes = [], [], [], [*RULE]
     for claim in claims():
         verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
+        theirs, ours = _best_of_paper(claim, compared), _best_here(claim, compared)
+        score = "\n".join([verdict, *_score(claim, compared)])
+        said.append((claim.says, theirs, ours, score))
         here = "\n".join(_here(claim, compared)) or DASH
         why = _solved(compared) if claim.rule == "solves" else _counted(compared)
-        shown.append((claim.says, _paper(claim), here, "\n".join([verdict, *why])))
+        shown.append((claim.name, _paper(claim), here, "\n".join(why) or DASH))
         notes += [f"{claim.name}: {text}." for text in (*claim.differs, *_bounds(claim))]
         for machine in dict.fromkeys(
             benchmarks.get(b, {}).get("machine") for b in claim.benchmarks
@@ -90,10 +97,23 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         if not compared:
             lines.append((claim.name, verdict))
     grids = (
-        Grid("Does it hold?", head, tuple(shown)),
+        Grid("Does it hold?", brief, tuple(said)),
+        Grid("In full", head, tuple(shown)),
         Grid("Every comparison", details, tuple(every), detail=True),
     )
     return Sheet("claims", TITLE, grids, (*notes, *_sizes(blocks)), tuple(lines))
+
+
+def _score(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
+    """How often NextLat is ahead, and how often behind, of how many; how many are missing."""
+    made = [c.outcome for c in compared if c.outcome not in LACKING]
+    if claim.rule == "solves" or not made:
+        return []
+    words = ("as fast", "slower") if claim.rule == "benchmark" else ("ahead", "behind")
+    counts = zip((WON, LOST), words, strict=True)
+    said = [f"{sum(how in those for how in made)} {word}" for those, word in counts]
+    missing = len(compared) - len(made)
+    return [", ".join([*said, f"of {len(made)}"]) + f"; {missing} missing" * bool(missing)]
 
 
 def _counted(compared: Sequence[Comparison]) -> list[str]:
@@ -137,6 +157,19 @@ def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
         return []
     if claim.rule == "benchmark":
         return [f"{_text(c.column, c.cell)}: {c.setting.partition(': ')[2]}" for c in compared]
+    if claim.rule == "solves":
+        its = _seeds(compared)
+        return [f"{who} {', '.join(cells)}" for who, cells in its.items()] + [_where(compared)]
+    first = _first(compared)
+    lines = {c.label: _text(c.column, c.cell) for c in first}
+    lines |= {c.against: _text(c.column, c.its) for c in first if c.its}
+    settings = {c.setting for c in compared}
+    more = [f"{first[0].setting}; {len(settings)} settings"] if len(settings) > 1 else []
+    return [f"{who} {text}" for who, text in lines.items()] + more
+
+
+def _first(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Those of the first column in the setting that says most."""
 
     def weight(setting: str) -> tuple[int, int]:
         its = [c for c in compared if c.setting == setting]
@@ -144,37 +177,98 @@ def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
         values = sum(side.value is not None for side in sides)
         return sum(c.outcome not in LACKING for c in its), values
 
-    settings = dict.fromkeys(c.setting for c in compared)
-    best = max(settings, key=weight)
-    first = [c for c in compared if c.setting == best and c.column == compared[0].column]
-    lines = {c.label: _text(c.column, c.cell) for c in first}
-    lines |= {c.against: _text(c.column, c.its) for c in first if c.its}
-    more = [f"{best}; {len(settings)} settings"] if len(settings) > 1 else []
-    return [f"{who} {text}" for who, text in lines.items()] + more
+    best = max(dict.fromkeys(c.setting for c in compared), key=weight)
+    return [c for c in compared if c.setting == best and c.column == compared[0].column]
+
+
+def _seeds(compared: Sequence[Comparison]) -> dict[str, list[str]]:
+    """Who solves each graph with how many of their seeds."""
+    found: dict[str, list[str]] = {}
+    for c in compared:
+        share, seeds = c.cell.value, c.cell.num_seeds
+        said = DASH if share is None else f"{round(share * seeds / 100)} of {seeds}"
+        found.setdefault(LABELS[c.objective], []).append(said)
+    return found
+
+
+def _where(compared: Sequence[Comparison]) -> str:
+    return "seeds that solve " + "; ".join(dict.fromkeys(c.setting for c in compared))
 
 
 def _bounds(claim: Claim) -> list[str]:
     """The numbers that its rule has from claims.toml."""
-    ends = [f"{end:g}" for end in (claim.floor, claim.ceiling) if end is not None]
-    said = [f"the scale ends at {' and at '.join(ends)}"] if ends else []
-    return said + [f"as fast is at most {claim.within:.0%} slower"] * (claim.within > 0)
+    ends = {"chance up to": claim.floor, "perfect from": claim.ceiling}
+    said = ", ".join(f"{what} {end:g}" for what, end in ends.items() if end is not None)
+    within = [f"as fast is at most {claim.within:.0%} slower"] * (claim.within > 0)
+    return [said] * bool(said) + within
 
 
-def _paper(claim: Claim) -> str:
-    """The paper's numbers of NextLat and its rivals, with their source."""
+def _of_paper(claim: Claim) -> dict[str, list[float]]:
+    """Objective -> the paper's numbers, in the order of its table."""
     key = claim.columns[0] if claim.paper_key is None else claim.paper_key
-    column = claim.column(key)
-    texts = []
+    found = {}
     for name in (US, *claim.against):
         rows = paper_rows(claim.table, name, {})
         if claim.horizon:
             rows = [row for row in rows if row.get("horizon", claim.horizon) == claim.horizon]
-        bounds = [f"> {row[f'{key}_above']}" for row in rows if f"{key}_above" in row]
-        numbers = bounds + [column.text(row[key]) for row in rows if key in row]
-        if numbers:
-            texts.append(f"{LABELS[name]} {', '.join(numbers)}")
+        numbers = [row[f"{key}_above"] for row in rows if f"{key}_above" in row]
+        if numbers := numbers + [row[key] for row in rows if key in row]:
+            found[name] = numbers
+    return found
+
+
+def _numbers_of(claim: Claim, name: str, values: Sequence[float]) -> str:
+    key = claim.columns[0] if claim.paper_key is None else claim.paper_key
+    rows = paper_rows(claim.table, name, {})
+    above = "> " * any(f"{key}_above" in row for row in rows)
+    return above + ", ".join(claim.column(key).text(value) for value in values)
+
+
+def _paper(claim: Claim) -> str:
+    """The paper's numbers of NextLat and its rivals, with their source."""
+    texts = [f"{LABELS[n]} {_numbers_of(claim, n, its)}" for n, its in _of_paper(claim).items()]
     source = paper_protocol(claim.table)[0].removeprefix("Paper (").partition("): ")[0]
     return "\n".join([*texts, f"({source})"]) if texts else DASH
+
+
+def _best(compared: Sequence[Comparison]) -> Callable[..., Any]:
+    """Which of several is best: more or less, as records say."""
+    return max if compared[0].higher else min
+
+
+def _best_of_paper(claim: Claim, compared: Sequence[Comparison]) -> str:
+    """The paper's numbers of NextLat and, where we have any, of the best other."""
+    theirs = _of_paper(claim)
+    if US not in theirs:
+        return DASH
+    what = "steps a second: " * (claim.rule == "benchmark")
+    said = what + _numbers_of(claim, US, theirs[US])
+    its = {name: mean(values) for name, values in theirs.items() if name != US}
+    if not its or not compared:
+        return said
+    best = _best(compared)(its, key=lambda name: its[name])
+    return f"{said}; {LABELS[best]} {_numbers_of(claim, best, theirs[best])}"
+
+
+def _best_here(claim: Claim, compared: Sequence[Comparison]) -> str:
+    """Ours of NextLat and of the best other, as `_first` chooses them."""
+    if not compared:
+        return DASH
+    if claim.rule == "benchmark":
+        values = sorted(c.cell.value or 0.0 for c in compared)
+        ends = " to ".join(compared[0].column.text(value) for value in (values[0], values[-1]))
+        return f"{compared[0].column.heading}: {ends}"
+    if claim.rule == "solves":
+        ours, *others = _seeds(compared).items()
+        who, most = max(others, key=lambda its: sum(int(n.split()[0]) for n in its[1] if n != DASH))
+        return f"{', '.join(ours[1])} seeds; {who} {', '.join(most)}"
+    first = _first(compared)
+    column, rivals = first[0].column, [c for c in first if c.its and c.its.value is not None]
+    said = f"{column.heading}: {column.text(first[0].cell.value)}"
+    if not rivals:
+        return said
+    best = _best(first)(rivals, key=lambda c: c.its.value)
+    return f"{said}; {best.against} {column.text(best.its.value)}"
 
 
 def _sizes(blocks: Mapping[str, Sequence[Block]]) -> list[str]:

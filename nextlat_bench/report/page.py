@@ -41,6 +41,11 @@ class Cell:
     key: str = ""
     words: bool = False
 
+    @property
+    def is_number(self) -> bool:
+        """It is sorted by what stands there."""
+        return bool(NUMBER.fullmatch(self.text))
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -19,9 +19,11 @@ from nextlat_bench.report.tables import Block, Row
 
 __all__ = [
     "LACKING",
+    "LOST",
     "OUTCOMES",
     "SEEDS",
     "US",
+    "WON",
     "Claim",
     "Comparison",
     "claims",
@@ -29,18 +31,15 @@ __all__ = [
     "trained",
 ]
 
-HOLDS, IN_PART, NOT = "holds", "holds in part", "does not hold here"
+HOLDS, IN_PART, MIXED, NOT = "holds", "holds in part", "mixed", "does not hold here"
 UNDECIDED = "undecided"
-NOT_TESTABLE, FEW, NOT_MEASURED = (
-    "not testable at this scale",
-    "not enough seeds",
-    "not measured yet",
-)
+NOT_TESTABLE, FEW = "not testable at this scale", "not enough seeds"
+NOT_MEASURED, INCOMPLETE = "not measured yet", "incomplete"
 WON = ("ahead", "solved", "as fast")
 WORSE = "ahead, but it behaves worse"
 LOST = ("behind", WORSE, "not solved", "slower")
 OPEN = ("not told apart", "undecided")
-BOTH_ENDS = "both at the end of the scale"
+BOTH_ENDS = "both perfect or at chance"
 MISSING, TOO_FEW, UNEQUAL = "missing", "too few seeds", "unequal budgets"
 SEVERAL, ELSEWISE = "several settings", "unequal protocols"
 OUTCOMES = (*WON, *OPEN, BOTH_ENDS, *LOST)
@@ -97,6 +96,7 @@ class Comparison:
     its: Estimate | None
     outcome: str
     gap: Estimate = NOBODY
+    higher: bool = True  # is better
 
 
 @cache
@@ -224,14 +224,14 @@ def _ahead(claim: Claim, block: Block) -> list[Comparison]:
     found = []
     for key in claim.columns:
         column, sides = claim.column(key), _sides(claim, block, key)
-        ours = sides.pop(US)
+        ours, higher = sides.pop(US), _higher(block, column)
         where = block.heading, column, US, ours.label, ours.cell
         if claim.least is not None:
             # a number is a side of whom nothing is missing
             bound = Estimate(claim.least, claim.least, claim.least, SEEDS)
             its = Side(f"at least {column.text(claim.least)}", bound, ours.protocol, "")
             outcome, gap = _outcome(claim, block, key, ours, its)
-            found.append(Comparison(*where, its.label, None, outcome, gap))
+            found.append(Comparison(*where, its.label, None, outcome, gap, higher))
         for name, its in sides.items():
             outcome, gap = _outcome(claim, block, key, ours, its)
             if outcome == "ahead":
@@ -241,8 +241,13 @@ def _ahead(claim: Claim, block: Block) -> list[Comparison]:
                 ]
                 spoilt = [WORSE if it == "behind" else it for it in others]
                 outcome = next((it for it in spoilt if it in (WORSE, *LACKING)), outcome)
-            found.append(Comparison(*where, its.label, its.cell, outcome, gap))
+            found.append(Comparison(*where, its.label, its.cell, outcome, gap, higher))
     return found
+
+
+def _higher(block: Block, column: Column) -> bool:
+    """Is more of it better?"""
+    return bool(next((r.higher_is_better for r in block.records if column.shows(r)), True))
 
 
 def _outcome(claim: Claim, block: Block, key: str, ours: Side, its: Side) -> tuple[str, Estimate]:
@@ -260,8 +265,7 @@ def _outcome(claim: Claim, block: Block, key: str, ours: Side, its: Side) -> tup
             return BOTH_ENDS, gap
     if gap.low <= 0 <= gap.high:
         return "not told apart", gap
-    higher = next((r.higher_is_better for r in block.records if column.shows(r)), True)
-    return ("ahead" if (gap.low > 0) == bool(higher) else "behind"), gap
+    return ("ahead" if (gap.low > 0) == _higher(block, column) else "behind"), gap
 
 
 def _solving(claim: Claim, block: Block) -> list[Comparison]:
@@ -307,14 +311,18 @@ def _counted(claim: Claim, compared: Sequence[Comparison]) -> list[Comparison]:
 
 def _without(compared: Sequence[Comparison]) -> str:
     """Why there is no verdict."""
-    return FEW if any(c.outcome == TOO_FEW for c in compared) else NOT_MEASURED
+    if any(c.outcome == TOO_FEW for c in compared):
+        return FEW
+    return INCOMPLETE if any(c.outcome not in LACKING for c in compared) else NOT_MEASURED
 
 
 def _verdict(claim: Claim, compared: Sequence[Comparison]) -> str:
     counted = _counted(claim, compared)
     outcomes = {c.outcome for c in counted}
     won, lost, open_ = (outcomes & set(some) for some in (WON, LOST, OPEN))
-    if won and (lost or open_):
+    if won and lost:
+        return MIXED
+    if won and open_ and not outcomes & set(LACKING):
         return IN_PART
     if not counted or outcomes & set(LACKING):
         return _without(compared)

@@ -6,7 +6,8 @@ const said = document.getElementById("said");
 function key(row, column) {
   const cell = row.cells[column];
   if (cell.tagName === "TH" || cell.className === "words") return cell.textContent.trim();
-  return "key" in cell.dataset ? Number(cell.dataset.key) : null;
+  const number = cell.dataset.key ?? cell.firstChild.data; // as it is written, or what stands there
+  return number.trim() === "" || Number.isNaN(Number(number)) ? null : Number(number);
 }
 
 function order(rows, column, way) {

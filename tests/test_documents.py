@@ -175,6 +175,19 @@ def test_the_readmes_table_is_the_rendered_one(name: str) -> None:
     assert SHOWN[name] == RENDER["marked"](name, records())
 
 
+@pytest.mark.parametrize("name", RENDER["BRIEF"])
+def test_the_readmes_rows_have_three_seeds_and_the_papers_numbers_beside_ours(name: str) -> None:
+    whole = table(name)
+    assert isinstance(whole, Table)
+    brief = RENDER["brief"](whole)
+    assert RENDER["BRIEF"][name] <= {column.heading for column in whole.columns}
+    for grid in brief.grids:
+        assert set(grid.head[2:]) == RENDER["BRIEF"][name]
+        assert all(int(row[1]) >= 3 and "paper" not in row[0] for row in grid.rows)
+    theirs = [row for row in whole.rows if row.source == "paper"]
+    assert ("(paper" in str(brief.grids)) == bool(theirs)
+
+
 def test_the_readme_has_the_verdict_on_every_claim() -> None:
     rows = csv.DictReader(io.StringIO(table("claims").csv()))
     verdicts = Counter({row["claim"]: row["verdict"] for row in rows}.values())

@@ -158,3 +158,4 @@ def test_no_value_is_no_number() -> None:
     assert over_seeds([]) == over_seeds([seed(None, 4)]) == Estimate()
     assert Estimate().times(100) == Estimate()
     assert Estimate(0.5, 0.25, None, 1, 8).times(100) == Estimate(50.0, 25.0, None, 1, 8)
+    assert Estimate(0.5, 0.4, 0.6, 3, 8, 0, 0.02).times(100).error == 2.0

@@ -1,6 +1,7 @@
 """What a run would take: counts by hand, a trial against the training itself, every preset."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -113,8 +114,10 @@ def test_an_objective_that_reads_its_states_is_not_counted(monkeypatch: pytest.M
         cost(path_star.run("gpt", "smoke", 0))
 
 
-def test_a_part_of_the_examples_stands_for_all() -> None:
-    """Activations of the whole step, from all of its examples and from a quarter of them."""
+def test_a_part_of_the_examples_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Activations of the whole step, from all of its examples and from a quarter of them, and its
+    seconds, by a clock that stands still while others have the core."""
+    monkeypatch.setattr(plan_module, "now", lambda device: time.process_time())
     run = path_star.run("nextlat", "smoke", 0).override(["training.precision=fp32"])
     counted = cost(run)
     whole = trial(run, counted, 1e15)

@@ -76,10 +76,11 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
     for claim in claims():
         verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
         theirs, ours = _best_of_paper(claim, compared), _best_here(claim, compared)
-        score = "\n".join([verdict, *_score(claim, compared)])
-        said.append((claim.says, theirs, ours, score))
         here = "\n".join(_here(claim, compared)) or DASH
-        why = _solved(compared) if claim.rule == "solves" else _counted(compared)
+        solves = claim.rule == "solves"
+        why = _solved(compared) if solves else _counted(compared)
+        score = "\n".join([verdict, *(why if solves else _score(claim, compared))])
+        said.append((claim.says, theirs, ours, score))
         shown.append((claim.name, _paper(claim), here, "\n".join(why) or DASH))
         notes += [f"{claim.name}: {text}." for text in (*claim.differs, *_bounds(claim))]
         for machine in dict.fromkeys(
@@ -107,7 +108,7 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
 def _score(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
     """How often NextLat is ahead, and how often behind, of how many; how many are missing."""
     made = [c.outcome for c in compared if c.outcome not in LACKING]
-    if claim.rule == "solves" or not made:
+    if not made:
         return []
     words = ("as fast", "slower") if claim.rule == "benchmark" else ("ahead", "behind")
     counts = zip((WON, LOST), words, strict=True)

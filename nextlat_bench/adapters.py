@@ -22,7 +22,7 @@ from nextlat_bench import registry
 from nextlat_bench.device import chosen_device
 from nextlat_bench.files import digest_of
 from nextlat_bench.sources import source_of
-from nextlat_bench.subject import RereadingSession, Session, Subject
+from nextlat_bench.subject import RereadingSession, Session, Subject, check_vocabulary
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task, check_tokens
 from nextlat_bench.trained import to_numpy
 
@@ -280,11 +280,7 @@ def check_subject(subject: Subject, task: Task) -> None:
     """A ValueError for a model that cannot be probed: with a vocabulary that is not the task's,
     with what are no log-probabilities, or one that looks ahead, at other rows, or at the length of
     what it is given."""
-    if subject.vocab_size != len(task.vocab):
-        raise ValueError(
-            f"{subject.name} has a vocabulary of {subject.vocab_size}: {task.name} has "
-            f"{len(task.vocab)}"
-        )
+    check_vocabulary(subject, task)
     batch = task.sample("train", 0, 1)
     one = batch.tokens[:, : batch.lengths[0]]
     other = one.copy()

@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nextlat_bench.tasks._core import FloatArray, IntArray
+from nextlat_bench.tasks._core import FloatArray, IntArray, Task
 
-__all__ = ["LatentSubject", "RereadingSession", "Session", "Subject", "load"]
+__all__ = ["LatentSubject", "RereadingSession", "Session", "Subject", "check_vocabulary", "load"]
 
 
 class Session(ABC):
@@ -86,6 +86,13 @@ class LatentSubject(Protocol):
 
     def read_out(self, hidden: FloatArray) -> FloatArray:
         """(n, D) -> (n, V): log-probabilities that the output head reads from hidden states."""
+
+
+def check_vocabulary(subject: Subject, task: Task) -> None:
+    """A ValueError if it says that it has other tokens: what it is asked would mean nothing."""
+    its, size = getattr(subject, "vocab_size", None), len(task.vocab)
+    if its not in (None, size):
+        raise ValueError(f"{subject.name} has a vocabulary of {its}: {task.name} has {size}")
 
 
 def load(path: str | Path) -> Subject:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nextlat_bench.subject import Subject
+from nextlat_bench.subject import Subject, check_vocabulary
 from nextlat_bench.tasks._core import Task
 
 __all__ = ["Measurement", "Metric", "NotApplicable", "Probe", "unmeasured"]
@@ -52,15 +52,13 @@ Measure = Callable[..., Iterator[Measurement]]
 
 
 def of_one_vocabulary(measure: Measure) -> Measure:
-    """What asks a subject of other tokens gets numbers that mean nothing."""
+    """The same, of a subject that has the task's tokens."""
 
     @wraps(measure)
     def checked(
         probe: "Probe", subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
-        its, size = getattr(subject, "vocab_size", None), len(task.vocab)
-        if its not in (None, size):
-            raise ValueError(f"{subject.name} has a vocabulary of {its}: {task.name} has {size}")
+        check_vocabulary(subject, task)
         return measure(probe, subject, task, rng)
 
     return checked

@@ -143,31 +143,30 @@ def machines(records: list[Record], tried: list[Record]) -> str:
 def marked(name: str, records: list[Record]) -> str:
     """What the README shows of a table, between its marks; of a sheet the first grid."""
     shown = made(name, records)
-    sheet = shown if isinstance(shown, Sheet) else brief(shown)
-    text = replace(sheet, grids=sheet.grids[:1] if sheet is shown else sheet.grids).summary()
-    return f"<!-- table {name} -->\n\n{text}\n<!-- end of table -->"
+    first = replace(shown, grids=shown.grids[:1]) if isinstance(shown, Sheet) else brief(shown)
+    return f"<!-- table {name} -->\n\n{first.summary()}\n<!-- end of table -->"
 
 
 def brief(table: Table) -> Sheet:
     """Its models of three seeds and more, in some of its columns, the paper's numbers beside."""
-    columns = BRIEF[table.name]
-    at = [i for i, column in enumerate(table.columns) if column.heading in columns]
+    at = [i for i, column in enumerate(table.columns) if column.heading in BRIEF[table.name]]
+    head = ("Model", "Seeds", *(table.columns[i].heading for i in at))
     grids = []
     for heading, rows in table.blocks(seeds=False).items():
-        lines: dict[int, list[list[str]]] = {}  # row -> its cells
-        of: dict[str, int] = {}  # objective -> its row so far
-        for i, row in enumerate(rows):
-            cells = [table.columns[c].lines(row.cells[c]) for c in at]
+        shown: list[tuple[list[str], list[list[str]]]] = []  # who, and the lines of their cells
+        last: dict[str, list[list[str]]] = {}  # objective -> its cells
+        for row in rows:
+            cells = [table.columns[i].lines(row.cells[i]) for i in at]
             if row.source == "measured" and row.num_seeds >= SEEDS and row.objective != "oracle":
-                lines[i], of[row.objective] = cells, i
-            elif row.source == "paper" and row.objective in of:
-                for mine, (theirs, *_) in zip(lines[of[row.objective]], cells, strict=True):
-                    mine += [f"(paper {theirs})"] * (theirs != DASH)
-        head = ("Model", "Seeds", *(table.columns[c].heading for c in at))
-        texts = [(*rows[i].heads, *map("\n".join, cells)) for i, cells in lines.items()]
-        if texts:
+                shown.append((row.heads, cells))
+                last[row.objective] = cells
+            elif row.source == "paper":
+                for mine, (its, *_) in zip(last.get(row.objective, []), cells, strict=False):
+                    mine += [f"(paper {its})"] * (its != DASH)
+        if shown:
+            texts = ((*heads, *map("\n".join, cells)) for heads, cells in shown)
             grids.append(Grid(heading, head, tuple(texts), numbers=True))
-    return replace(table.sheet(), grids=tuple(grids))
+    return Sheet(table.name, table.title, tuple(grids), (), ())
 
 
 if __name__ == "__main__":

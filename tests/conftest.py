@@ -11,6 +11,7 @@ os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a process that hangs can be 
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hand_maps import DIRECTIONS, MAP_SUBJECTS
 from nextlat_bench.known import known_subject
 from nextlat_bench.probes._core import Measurement, Probe
 from nextlat_bench.subject import Subject
+from nextlat_bench.sweep import cores
+from nextlat_bench.tasks._core import IntArray, Split
 from nextlat_bench.tasks.taxi import Taxi
 
 # A suite that runs in a shell's background ignores Ctrl-C, and so would all that it begins.
@@ -48,7 +51,7 @@ def streets_of(neighbour: np.ndarray) -> Streets:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Of `pytest -n auto`: one more than there are cores, which were idle for two fifths of the
     time; tests wait for processes that they begin, kill and begin again."""
-    return len(os.sched_getaffinity(0)) + 1
+    return cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,6 +107,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def taxi() -> Taxi:
     """144 intersections of Heliopolis, so that 1 / V < 0.01, the usual epsilon."""
     return Taxi(radius=500, max_nodes=40, max_path=20, max_new=40)
+
+
+class Few(Taxi):
+    """A split of thirty pairs of places."""
+
+    def prompts(self, split: Split, start: int, n: int) -> IntArray:
+        return super().prompts(split, start, min(n, 30))
+
+
+@pytest.fixture(scope="session")
+def few(taxi: Taxi) -> Few:
+    return Few(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
 
 
 @pytest.fixture(scope="session")

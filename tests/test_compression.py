@@ -5,7 +5,7 @@ recursion over everything a continuation may be.
 """
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -247,15 +247,7 @@ def test_states_from_which_the_end_cannot_be_reached_are_left_out(tmp_path: Path
         assert why == Counter({"too far from the end for any history": 20})
 
 
-class Few(Taxi):
-    """A split of thirty states."""
-
-    def prompts(self, split, start, n):
-        return super().prompts(split, start, min(n, 30))
-
-
-def test_states_that_the_split_lacks_are_counted(taxi, known):
-    few = Few(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+def test_states_that_the_split_lacks_are_counted(few, known):
     probe = Compression(num_states=40, num_continuations=2)
     for row in probe.measure(known["oracle"], few, np.random.default_rng(0)):
         assert row.n + row.n_skipped == 40

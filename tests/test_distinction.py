@@ -330,15 +330,7 @@ def test_a_boundary_is_no_longer_than_what_a_sequence_holds(taxi, known, monkeyp
     assert min(asked) < 20
 
 
-class Few(Taxi):
-    """A split of thirty states."""
-
-    def prompts(self, split, start, n):
-        return super().prompts(split, start, min(n, 30))
-
-
-def test_pairs_that_the_split_lacks_are_counted(taxi, known):
-    few = Few(**{f.name: getattr(taxi, f.name) for f in fields(taxi)})
+def test_pairs_that_the_split_lacks_are_counted(few, known):
     probe = Distinction(num_pairs=40, num_continuations=2)
     for row in probe.measure(known["oracle"], few, np.random.default_rng(0)):
         assert row.n + row.n_skipped == 40

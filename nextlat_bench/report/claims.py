@@ -75,13 +75,14 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
     said, shown, every, notes = [], [], [], [*RULE]
     for claim in claims():
         verdict, compared = judged(claim, blocks.get(claim.table, []), benchmarks)
-        theirs, ours = _best_of_paper(claim, compared), _best_here(claim, compared)
+        theirs = _of_paper(claim)
         here = "\n".join(_here(claim, compared)) or DASH
         solves = claim.rule == "solves"
         why = _solved(compared) if solves else _counted(compared)
         score = "\n".join([verdict, *(why if solves else _score(claim, compared))])
-        said.append((claim.says, theirs, ours, score))
-        shown.append((claim.name, _paper(claim), here, "\n".join(why) or DASH))
+        best = _best_of_paper(claim, theirs, compared), _best_here(claim, compared)
+        said.append((claim.says, *best, score))
+        shown.append((claim.name, _paper(claim, theirs), here, "\n".join(why) or DASH))
         notes += [f"{claim.name}: {text}." for text in (*claim.differs, *_bounds(claim))]
         for machine in dict.fromkeys(
             benchmarks.get(b, {}).get("machine") for b in claim.benchmarks
@@ -159,8 +160,9 @@ def _here(claim: Claim, compared: Sequence[Comparison]) -> list[str]:
     if claim.rule == "benchmark":
         return [f"{_text(c.column, c.cell)}: {c.setting.partition(': ')[2]}" for c in compared]
     if claim.rule == "solves":
-        its = _seeds(compared)
-        return [f"{who} {', '.join(cells)}" for who, cells in its.items()] + [_where(compared)]
+        where = "; ".join(dict.fromkeys(c.setting for c in compared))
+        its = [f"{who} {said}" for who, (said, _) in _seeds(compared).items()]
+        return [*its, f"seeds that solve {where}"]
     first = _first(compared)
     lines = {c.label: _text(c.column, c.cell) for c in first}
     lines |= {c.against: _text(c.column, c.its) for c in first if c.its}
@@ -182,18 +184,16 @@ def _first(compared: Sequence[Comparison]) -> list[Comparison]:
     return [c for c in compared if c.setting == best and c.column == compared[0].column]
 
 
-def _seeds(compared: Sequence[Comparison]) -> dict[str, list[str]]:
-    """Who solves each graph with how many of their seeds."""
-    found: dict[str, list[str]] = {}
+def _seeds(compared: Sequence[Comparison]) -> dict[str, tuple[str, int]]:
+    """Who solves each graph with how many of their seeds, and with how many in all."""
+    found: dict[str, tuple[str, int]] = {}
     for c in compared:
-        share, seeds = c.cell.value, c.cell.num_seeds
-        said = DASH if share is None else f"{round(share * seeds / 100)} of {seeds}"
-        found.setdefault(LABELS[c.objective], []).append(said)
+        seeds, before = c.cell.num_seeds, found.get(LABELS[c.objective])
+        solved = round((c.cell.value or 0.0) * seeds / 100)
+        said = f"{solved} of {seeds}" if seeds else DASH
+        texts, total = before or ("", 0)
+        found[LABELS[c.objective]] = f"{texts}, {said}" if before else said, total + solved
     return found
-
-
-def _where(compared: Sequence[Comparison]) -> str:
-    return "seeds that solve " + "; ".join(dict.fromkeys(c.setting for c in compared))
 
 
 def _bounds(claim: Claim) -> list[str]:
@@ -204,30 +204,25 @@ def _bounds(claim: Claim) -> list[str]:
     return [said] * bool(said) + within
 
 
-def _of_paper(claim: Claim) -> dict[str, list[float]]:
-    """Objective -> the paper's numbers, in the order of its table."""
+def _of_paper(claim: Claim) -> dict[str, tuple[str, float]]:
+    """Objective -> the paper's numbers, in the order of its table, and their mean."""
     key = claim.columns[0] if claim.paper_key is None else claim.paper_key
-    found = {}
+    text, found = claim.column(key).text, {}
     for name in (US, *claim.against):
         rows = paper_rows(claim.table, name, {})
         if claim.horizon:
             rows = [row for row in rows if row.get("horizon", claim.horizon) == claim.horizon]
-        numbers = [row[f"{key}_above"] for row in rows if f"{key}_above" in row]
-        if numbers := numbers + [row[key] for row in rows if key in row]:
-            found[name] = numbers
+        bounds = [row[f"{key}_above"] for row in rows if f"{key}_above" in row]
+        values = [row[key] for row in rows if key in row]
+        said = [*(f"> {text(bound)}" for bound in bounds), *map(text, values)]
+        if said:
+            found[name] = ", ".join(said), mean([*bounds, *values])
     return found
 
 
-def _numbers_of(claim: Claim, name: str, values: Sequence[float]) -> str:
-    key = claim.columns[0] if claim.paper_key is None else claim.paper_key
-    rows = paper_rows(claim.table, name, {})
-    above = "> " * any(f"{key}_above" in row for row in rows)
-    return above + ", ".join(claim.column(key).text(value) for value in values)
-
-
-def _paper(claim: Claim) -> str:
+def _paper(claim: Claim, theirs: Mapping[str, tuple[str, float]]) -> str:
     """The paper's numbers of NextLat and its rivals, with their source."""
-    texts = [f"{LABELS[n]} {_numbers_of(claim, n, its)}" for n, its in _of_paper(claim).items()]
+    texts = [f"{LABELS[name]} {said}" for name, (said, _) in theirs.items()]
     source = paper_protocol(claim.table)[0].removeprefix("Paper (").partition("): ")[0]
     return "\n".join([*texts, f"({source})"]) if texts else DASH
 
@@ -237,18 +232,18 @@ def _best(compared: Sequence[Comparison]) -> Callable[..., Any]:
     return max if compared[0].higher else min
 
 
-def _best_of_paper(claim: Claim, compared: Sequence[Comparison]) -> str:
+def _best_of_paper(
+    claim: Claim, theirs: Mapping[str, tuple[str, float]], compared: Sequence[Comparison]
+) -> str:
     """The paper's numbers of NextLat and, where we have any, of the best other."""
-    theirs = _of_paper(claim)
     if US not in theirs:
         return DASH
-    what = "steps a second: " * (claim.rule == "benchmark")
-    said = what + _numbers_of(claim, US, theirs[US])
-    its = {name: mean(values) for name, values in theirs.items() if name != US}
-    if not its or not compared:
+    said = "steps a second: " * (claim.rule == "benchmark") + theirs[US][0]
+    others = [name for name in theirs if name != US]
+    if not others or not compared:
         return said
-    best = _best(compared)(its, key=lambda name: its[name])
-    return f"{said}; {LABELS[best]} {_numbers_of(claim, best, theirs[best])}"
+    best = _best(compared)(others, key=lambda name: theirs[name][1])
+    return f"{said}; {LABELS[best]} {theirs[best][0]}"
 
 
 def _best_here(claim: Claim, compared: Sequence[Comparison]) -> str:
@@ -260,9 +255,9 @@ def _best_here(claim: Claim, compared: Sequence[Comparison]) -> str:
         ends = " to ".join(compared[0].column.text(value) for value in (values[0], values[-1]))
         return f"{compared[0].column.heading}: {ends}"
     if claim.rule == "solves":
-        ours, *others = _seeds(compared).items()
-        who, most = max(others, key=lambda its: sum(int(n.split()[0]) for n in its[1] if n != DASH))
-        return f"{', '.join(ours[1])} seeds; {who} {', '.join(most)}"
+        (_, (ours, _)), *others = _seeds(compared).items()
+        who, (most, _) = max(others, key=lambda its: its[1][1])
+        return f"{ours} seeds; {who} {most}"
     first = _first(compared)
     column, rivals = first[0].column, [c for c in first if c.its and c.its.value is not None]
     said = f"{column.heading}: {column.text(first[0].cell.value)}"

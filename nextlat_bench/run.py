@@ -215,6 +215,17 @@ def without_later(part: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in part.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
 
 
+def whole(text: str) -> int:
+    """2000, 2_000 and 2e3 are one number; 2.5 is a ValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():  # of infinities and nan, too
+            raise
+        return int(number)
+
+
 def parse(text: str, kind: Any, path: str) -> Any:
     """Text from the command line -> a value of the field's type."""
     options = [kind]
@@ -227,7 +238,7 @@ def parse(text: str, kind: Any, path: str) -> Any:
             if option is bool and text.lower() in ("true", "false"):
                 return text.lower() == "true"
             if option in (int, float):
-                return option(text)
+                return whole(text) if option is int and float not in options else option(text)
         except ValueError:
             continue
     if str in options or any(get_origin(o) is Literal for o in options):

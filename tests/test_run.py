@@ -61,6 +61,8 @@ def test_id_is_by_content(run: Run) -> None:
         ("training.step=3", "did you mean 'steps'"),
         ("trainig.steps=3", "did you mean 'training'"),
         ("training.steps=many", "training.steps=many: expected int"),
+        ("training.steps=2.5e0", "training.steps=2.5e0: expected int"),
+        ("training.steps=inf", "training.steps=inf: expected int"),
         ("training.steps=0", "Training.steps = 0: expected a whole number from 1 to"),
         ("training.precision=fp8", "Training.precision = 'fp8': expected one of auto, bf16, fp32"),
         ("training.clip=-1", "Training.clip = -1.0: expected a positive number"),
@@ -84,6 +86,9 @@ def test_settings_are_typed(run: Run) -> None:
     assert changed.training.clip is None
     assert changed.decoder.zero_init_residual is False
     assert changed.training.learning_rate == 1.0
+    assert {run.override([f"training.steps={s}"]).id for s in ("2e3", "2_000")} == {
+        run.override(["training.steps=2000"]).id
+    }
 
 
 def test_newer_schema_is_refused(run: Run) -> None:

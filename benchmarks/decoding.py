@@ -77,7 +77,7 @@ def compare(
     out: dict[str, IntArray] = {}
 
     def ours() -> None:
-        out["ours"] = generate(subject, prompts, new, end, pad)
+        out["ours"] = generate(subject, prompts, new, end=end, pad=pad)
 
     @torch.inference_mode()
     def theirs() -> None:

@@ -81,6 +81,7 @@ def generate(
     subject: Subject,
     prompts: IntArray,
     max_new: int,
+    *,
     end: int,
     pad: int,
     rng: np.random.Generator | None = None,

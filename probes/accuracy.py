@@ -97,6 +97,9 @@ class Accuracy(Probe):
             yield "parallel", top1(subject, prompts)[answers >= 0].reshape(len(prompts), -1)
             return
         end, pad, most = end_of(task), task.vocab.pad, task.max_new_tokens
-        yield "greedy", generate(subject, prompts, most, end, pad, batch=MAX_ROWS)
+        yield "greedy", generate(subject, prompts, most, end=end, pad=pad, batch=MAX_ROWS)
         if self.sampled:
-            yield "sampled", generate(subject, prompts, most, end, pad, rng, batch=MAX_ROWS)
+            yield (
+                "sampled",
+                generate(subject, prompts, most, end=end, pad=pad, rng=rng, batch=MAX_ROWS),
+            )

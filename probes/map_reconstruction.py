@@ -243,10 +243,12 @@ class MapReconstruction(Probe):
 
     def traversals(self, subject: Subject, task: Task, rng: np.random.Generator) -> Traversals:
         """The subject's completions of held-out prompts, as turns."""
-        end, pad = end_of(task), task.vocab.pad
+        end = end_of(task)
         prompts = task.prompts("test", 0, self.num_trials)
-        sampled = (rng, self.temperature) if self.temperature > 0 else (None, 1.0)  # None: greedy
-        tokens = generate(subject, prompts, task.max_new_tokens, end, pad, *sampled)
+        how: dict[str, Any] = {"end": end, "pad": task.vocab.pad}  # greedy
+        if self.temperature > 0:
+            how |= {"rng": rng, "temperature": self.temperature}
+        tokens = generate(subject, prompts, task.max_new_tokens, **how)
         turn_of = np.full(len(task.vocab), -1)
         turn_of[[task.vocab.ids[direction] for direction in DIRECTIONS]] = np.arange(8)
         turning = np.logical_and.accumulate(turn_of[tokens] >= 0, axis=1)

@@ -44,7 +44,7 @@ class Case(NamedTuple):
     condition: str
 
     def plainly(self) -> IntArray:
-        return generate(self.model, self.prompts, self.max_new, self.end, self.pad)
+        return generate(self.model, self.prompts, self.max_new, end=self.end, pad=self.pad)
 
     def speculatively(self, rng: np.random.Generator | None = None) -> tuple[IntArray, Trace]:
         where = self.prompts, self.max_new, self.end, self.pad

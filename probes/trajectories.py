@@ -57,7 +57,9 @@ class Trajectories(Probe):
     ) -> Iterator[Measurement]:
         world, end, pad = world_of(task), end_of(task), task.vocab.pad
         prompts = task.prompts("test", 0, self.num_trials)
-        completions = generate(subject, prompts, task.max_new_tokens, end, pad, batch=MAX_ROWS)
+        completions = generate(
+            subject, prompts, task.max_new_tokens, end=end, pad=pad, batch=MAX_ROWS
+        )
         legal, reached = outcomes(world, prompts, completions, end)
         why = Counter({"beyond the split": self.num_trials - len(prompts)})
         yield share_measurement("legal", legal, why=why)

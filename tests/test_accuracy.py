@@ -165,7 +165,7 @@ def test_kinds_and_scores_that_are_shares():
     kinds = ["odd" if prompt[-2] % 2 else "even" for prompt in prompts]
     for decode in ("greedy", "sampled"):
         chance = rng if decode == "sampled" else None
-        completions = generate(subject, prompts, task.max_new_tokens, end, pad, chance)
+        completions = generate(subject, prompts, task.max_new_tokens, end=end, pad=pad, rng=chance)
         for kind in ("even", "odd"):
             mine = [i for i, own in enumerate(kinds) if own == kind]
             paths = task.solve(prompts[mine])

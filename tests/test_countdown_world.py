@@ -74,18 +74,23 @@ def test_legal_is_what_some_right_answer_writes(k, seed):
 @pytest.mark.parametrize("task", [SMALL, PAPER], ids=["small", "paper"])
 def test_known_subjects(task):
     prompts = task.prompts("test", 0, 128)
-    arguments = prompts, task.max_new_tokens, task.vocab.end, task.vocab.pad
+    arguments = prompts, task.max_new_tokens
+    ends = {"end": task.vocab.end, "pad": task.vocab.pad}
     oracle = known_subject("oracle", task)
     greedy, sampled = (
-        generate(oracle, *arguments, rng) for rng in (None, np.random.default_rng(0))
+        generate(oracle, *arguments, **ends, rng=rng) for rng in (None, np.random.default_rng(0))
     )
     assert task.check(prompts, greedy).all()
     assert task.check(prompts, sampled).all()
     assert not np.array_equal(greedy, sampled)
-    uniform = generate(known_subject("uniform", task), *arguments, np.random.default_rng(0))
+    uniform = generate(
+        known_subject("uniform", task), *arguments, **ends, rng=np.random.default_rng(0)
+    )
     assert not task.check(prompts, uniform).any()
     for name in ("always_end", "forgetful"):
-        guesses = generate(known_subject(name, task), *arguments, np.random.default_rng(0))
+        guesses = generate(
+            known_subject(name, task), *arguments, **ends, rng=np.random.default_rng(0)
+        )
         assert task.check(prompts, guesses).mean() < 0.5, name
 
 

@@ -191,15 +191,15 @@ def test_a_device_is_known_by_its_object_too() -> None:
 
 def test_temperatures_and_batches_that_are_none() -> None:
     oracle, prompts = known_subject("oracle", TASK), TASK.prompts("test", 0, 4)
-    where = oracle, prompts, 4, TASK.vocab.end or 0, TASK.vocab.pad
+    ends = {"end": TASK.vocab.end or 0, "pad": TASK.vocab.pad}
     for wrong in (0, -1, float("nan"), "1"):
         with pytest.raises(ValueError, match=r"temperature = .*: expected a number above 0"):
             choose(np.log([[0.1, 0.7, 0.2]]), rng(), temperature=wrong)  # type: ignore[arg-type]
     for batch in (0, -1, 2.0):
         with pytest.raises(ValueError, match=r"batch = .*: expected a whole number from 1"):
-            generate(*where, batch=batch)  # type: ignore[arg-type]
+            generate(oracle, prompts, 4, **ends, batch=batch)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_new = -1: expected a whole number from 0"):
-        generate(*where[:2], -1, *where[3:])
+        generate(oracle, prompts, -1, **ends)
 
 
 @pytest.mark.parametrize("kind", [np.uint32, np.uint16, np.int16])

@@ -227,7 +227,7 @@ def test_known_subjects_against_the_slow_mapper(taxi, known, measured, probe, na
     prompts = taxi.prompts("test", 0, probe.num_trials)
     rng = np.random.default_rng(7) if probe.temperature else None  # the seed of `measured`
     end, pad = taxi.vocab.end, taxi.vocab.pad
-    tokens = generate(known[name], prompts, taxi.max_new_tokens, end, pad, rng)
+    tokens = generate(known[name], prompts, taxi.max_new_tokens, end=end, pad=pad, rng=rng)
     walks, strayed = [], []
     for row in tokens.tolist():
         words = [taxi.vocab.tokens[token] for token in row]

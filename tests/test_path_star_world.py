@@ -115,7 +115,7 @@ def test_known_subjects(shape, variant):
         log_probs = subject.log_probs(task.sample("test", 0, 4).tokens)
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=2), 1, rtol=1e-8)
         for rng in (None, np.random.default_rng(0)):
-            completions = generate(subject, prompts, task.max_new_tokens, end, pad, rng)
+            completions = generate(subject, prompts, task.max_new_tokens, end=end, pad=pad, rng=rng)
             solved[name, rng is None] = task.check(prompts, completions).mean()
     for greedy in (True, False):
         for name in ("oracle", "shortest_path_oracle", "legal_walker", "history_hash"):
@@ -129,7 +129,7 @@ def test_clever_hans_takes_any_arm_and_follows_it():
     task = PathStar(degree=4, length=5, num_nodes=50)
     subject = known_subject("clever_hans", task)
     prompts, end, pad = task.prompts("test", 0, 4000), task.vocab.end, task.vocab.pad
-    completions = generate(subject, prompts, 6, end, pad, np.random.default_rng(0))
+    completions = generate(subject, prompts, 6, end=end, pad=pad, rng=np.random.default_rng(0))
     taken = Counter()
     for prompt, completion in zip(prompts, completions, strict=True):
         edges, start, _, _ = parse(task.text(prompt))
@@ -164,7 +164,7 @@ def test_clever_hans_elsewhere():
     task = PathStar(degree=4, variant="reversed")
     prompts = task.prompts("test", 0, 200)
     subject = known_subject("clever_hans", task)
-    completions = generate(subject, prompts, 6, task.vocab.end, task.vocab.pad)
+    completions = generate(subject, prompts, 6, end=task.vocab.end, pad=task.vocab.pad)
     assert task.check(prompts, completions).all()
     with pytest.raises(ValueError, match="no branch is known of the task taxi"):
         known_subject("clever_hans", Taxi(radius=500))

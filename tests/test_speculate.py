@@ -72,7 +72,7 @@ def test_greedy_output_is_plain_greedy_decodings(
 ) -> None:
     task = trained.run.task
     stop, pad = task.vocab.ids.get(end, -1), task.vocab.pad
-    plain = generate(trained, prompts, task.max_new, stop, pad)
+    plain = generate(trained, prompts, task.max_new, end=stop, pad=pad)
     out, trace = speculate(
         trained, prompts, task.max_new, stop, pad, draft=draft, threshold=threshold, batch=600
     )

@@ -167,7 +167,7 @@ def test_inside_the_prompt_and_off_the_map(taxi, known):
         np.testing.assert_allclose(inside, 1 / len(taxi.vocab))
         if name not in ("uniform", "accept_everything", "forgetful"):  # they know no states
             assert support(taxi, subject.start(illegal).log_probs[0]) == {"end"}
-    completions = generate(known["shortest_path_oracle"], prompt, 40, end, pad)
+    completions = generate(known["shortest_path_oracle"], prompt, 40, end=end, pad=pad)
     ended = np.column_stack((prompt, completions))
     assert support(taxi, known["oracle"].log_probs(ended)[0, -1]) == {"end"}
 
@@ -195,7 +195,7 @@ def slow_greedy(subject, prompt, max_new, end, pad):
 @pytest.mark.parametrize("name", NAMES)
 def test_greedy_generation_is_the_slow_loop(taxi, known, name):
     prompts, end, pad = taxi.prompts("test", 0, 9), taxi.vocab.end, taxi.vocab.pad
-    completions = generate(known[name], prompts, 15, end, pad, batch=4)
+    completions = generate(known[name], prompts, 15, end=end, pad=pad, batch=4)
     slow = [slow_greedy(known[name], prompt, 15, end, pad) for prompt in prompts]
     np.testing.assert_array_equal(completions, slow)
 
@@ -239,6 +239,6 @@ def test_generation_is_at_its_temperature(taxi, known) -> None:
     """0.4% leaks at 1; of its tenth power nothing is left."""
     prompts, end, pad = taxi.prompts("test", 0, 100), taxi.vocab.end, taxi.vocab.pad
     for temperature, all_legal in ((1.0, False), (0.1, True)):
-        how = np.random.default_rng(0), temperature
-        completions = generate(known["noisy_state"], prompts, 40, end, pad, *how)
+        how = {"rng": np.random.default_rng(0), "temperature": temperature}
+        completions = generate(known["noisy_state"], prompts, 40, end=end, pad=pad, **how)
         assert outcomes(taxi.world(), prompts, completions, end)[0].all() == all_legal

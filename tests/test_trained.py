@@ -67,7 +67,7 @@ def test_greedy_generation_equals_a_slow_loop(subject: TrainedModel) -> None:
     task = subject.run.task
     prompts = task.prompts("test", 0, 6)
     end, pad = task.vocab.end, task.vocab.pad
-    fast = generate(subject, prompts, 12, end, pad)
+    fast = generate(subject, prompts, 12, end=end, pad=pad)
     for prompt, completion in zip(prompts, fast, strict=True):
         tokens = list(prompt)
         slow = []

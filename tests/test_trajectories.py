@@ -71,7 +71,7 @@ def test_reached_is_what_the_task_calls_right(taxi, known):
     prompts, end, pad = taxi.prompts("test", 0, 400), taxi.vocab.end, taxi.vocab.pad
     for name in known:
         rng = np.random.default_rng(0)
-        completions = generate(known[name], prompts, taxi.max_new_tokens, end, pad, rng)
+        completions = generate(known[name], prompts, taxi.max_new_tokens, end=end, pad=pad, rng=rng)
         legal, reached = outcomes(taxi.world(), prompts, completions, end)
         np.testing.assert_array_equal(reached, taxi.check(prompts, completions))
         assert (legal | ~reached).all()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nextlat_bench.report.columns import DASH
-from nextlat_bench.report.contents import made, names
+from nextlat_bench.report.contents import made, names, settled
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, run_folders, to_json
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
@@ -51,19 +51,20 @@ def main(runs: list[str]) -> None:
     keep_provenance(run_folders(*map(Path, runs)), {record.run for record in [*records, *tried]})
     RENDERED.mkdir(exist_ok=True)
     (RENDERED / "machines.md").write_text(machines(records, tried), encoding="utf-8")
+    chosen = settled(records, tried)
     for name in names():
         shown = made(name, records, tried)
         texts = {"md": shown.markdown(), "tex": shown.latex(), "csv": shown.csv()}
         for suffix, text in texts.items():
             (RENDERED / f"{name}.{suffix}").write_text(text, encoding="utf-8")
     for name in FIGURES:
-        draw(name, records, RENDERED / f"{name}.png", exhibits)
+        draw(name, chosen, RENDERED / f"{name}.png", exhibits)
     (RENDERED / "report.html").write_text(
         page(records, exhibits=exhibits, tried=tried), encoding="utf-8"
     )
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    shown = re.sub(MARKED, lambda found: marked(found[1], records), text, flags=re.DOTALL)
+    shown = re.sub(MARKED, lambda found: marked(found[1], chosen), text, flags=re.DOTALL)
     readme.write_text(shown, encoding="utf-8")
 
 

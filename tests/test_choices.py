@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from nextlat_bench import registry
 from nextlat_bench.cli import app
-from nextlat_bench.report.choices import DECIDES, choices_of, choices_sheet
+from nextlat_bench.report.choices import DECIDES, as_chosen, choices_of, choices_sheet
 from nextlat_bench.report.layouts import LAYOUTS
-from nextlat_bench.report.records import Record, write
+from nextlat_bench.report.records import Record, distinct, write
 from nextlat_bench.report.shipped import committed_choices
 from nextlat_bench.run import Run
 
@@ -68,6 +68,27 @@ def test_what_the_grid_does_not_tell_apart_is_what_suits_all() -> None:
     for records, rate in ((hair, 0.02), (clear, 0.01)):
         [gpt] = [choice for choice in choices_of(records) if choice.objective == "gpt"]
         assert gpt.tried[gpt.best] == {"training.muon_learning_rate": rate}
+
+
+def at_rate(rate: float, *values: float, **changes: Any) -> list[Record]:
+    """A run on test for each seed, twice as long as the grid's."""
+    training = {"steps": 1400, "muon_learning_rate": rate}
+    return seeds(*values, metric="reached", step=1400, training=training, **changes)
+
+
+def test_verdicts_and_figures_are_of_what_was_chosen() -> None:
+    chosen, passed_over = at_rate(0.02, 0.5, 0.5, 0.5), at_rate(0.01, 0.9, 0.9, 0.9)
+    others = [
+        *at_rate(0.08, 0.6),  # not in the grid
+        *at_rate(0.02, 0.3, 0.3, **GPT),  # for which it chose 0.01, of which there are fewer seeds
+        *at_rate(0.01, 0.3, **GPT),
+        *at_rate(0.01, 0.7, objective_parameters={"horizon": 8}),  # another model
+        *at_rate(0.01, 0.7, task_parameters=TAXI | {"radius": 300.0}),  # another setting
+    ]
+    kept = as_chosen([*chosen, *passed_over, *others], BOTH)
+    assert {r.run for r in kept} == {r.run for r in [*chosen, *others]}
+    assert as_chosen([*chosen[:2], *passed_over], BOTH) == distinct([*chosen[:2], *passed_over])
+    assert as_chosen([*chosen, *passed_over], []) == distinct([*chosen, *passed_over])
 
 
 def test_a_value_that_is_missing_is_never_the_best() -> None:

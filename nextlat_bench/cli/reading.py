@@ -143,7 +143,7 @@ def report(
     """
     from nextlat_bench import registry
     from nextlat_bench.files import atomic_write
-    from nextlat_bench.report.contents import made, names
+    from nextlat_bench.report.contents import made, names, settled
     from nextlat_bench.report.exhibits import collect_exhibits
     from nextlat_bench.report.figures import draw, figures_of
     from nextlat_bench.report.page import page
@@ -188,9 +188,10 @@ def report(
             atomic_write(out, text.encode())
             print(f"{out}: from {source}")
     if figures is not None:
+        drawn_of = settled(rows, tried)
         for drawing in (d for name in chosen for d in figures_of(name, rows)):
             path = figures / f"{drawing}.png"
-            drawn = draw(drawing, rows, path, exhibits)
+            drawn = draw(drawing, drawn_of, path, exhibits)
             print(path if drawn else f"{drawing}: nothing to draw", file=sys.stderr)
 
 

@@ -12,6 +12,7 @@ from math import inf
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
 from nextlat_bench.report.layouts import layout_of, own_tasks
 from nextlat_bench.report.records import (
+    Distinct,
     Facts,
     Record,
     differing,
@@ -25,7 +26,7 @@ from nextlat_bench.report.records import (
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 
-__all__ = ["DECIDES", "TITLE", "Choice", "choices_of", "choices_sheet"]
+__all__ = ["DECIDES", "TITLE", "Choice", "as_chosen", "choices_of", "choices_sheet"]
 
 TITLE = "Settings chosen on validation data"
 # task -> the column of its table that decides; Countdown's held-out targets are the test split's
@@ -46,7 +47,9 @@ class Choice:
     """What was tried of one model under one task's setting, and how well each did."""
 
     task: str
+    setting: Facts
     objective: str
+    horizon: int | None
     heading: str
     label: str
     column: Column
@@ -101,11 +104,33 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
                     tried = [{key: facts.get(key) for key in keys} for facts, _ in variants]
                     cells = [column.cell(one_protocol(some)) for _, some in variants]
                     both = sorted(zip(tried, cells, strict=True), key=lambda pair: _order(pair[0]))
-                    who = task, model["objective"], heading, label, column
+                    who = task, facts, model["objective"], model["horizon"], heading, label, column
                     ordered = [tuple(each) for each in zip(*both, strict=True)]
                     found.append(Choice(*who, ordered[0], ordered[1]))
     grids = grouped(found, lambda choice: {"": choice.heading})
     return [choice for _, grid in grids for choice in _settled(grid)]
+
+
+def as_chosen(records: Iterable[Record], tried: Iterable[Record]) -> list[Record]:
+    """What verdicts and figures are of: of the settings that a grid of these records of the
+    validation split tried of a model, those that it chose, once as many seeds of them are measured.
+    """
+    kept = distinct(records)
+    for choice in choices_of(tried):
+        who = {"objective": choice.objective, "horizon": choice.horizon}
+        seeds: dict[str, set[int]] = {_text(facts): set() for facts in choice.tried}
+        its: dict[str, str] = {}  # run -> which of those that were tried
+        for record in kept:
+            if record.task != choice.task or record.setting != choice.setting:
+                continue
+            text = _text({key: record.recipe.get(key) for key in choice.tried[0]})
+            if _model(record) == who and text in seeds:
+                seeds[text].add(record.seed)
+                its[record.run] = text
+        best = _text(choice.tried[choice.best])
+        beaten = {text for text in seeds if len(seeds[text]) <= len(seeds[best])} - {best}
+        kept = Distinct(record for record in kept if its.get(record.run) not in beaten)
+    return kept
 
 
 def _deciding(task: str, layout: Layout) -> Column | None:

@@ -37,7 +37,8 @@ RULE = (
     "less than its trials give, as if drawn afresh for each seed. With a number (at least 95.0) "
     "its own interval is compared. No correction is made for how many comparisons there are.",
     f"Each side needs {SEEDS} seeds and the same decoder, steps, examples and probe parameters. "
-    "If NextLat has several settings, the one with most seeds is taken, then the one with the "
+    "Settings that a validation grid tried and passed over do not count, once as many seeds of "
+    "what it chose are measured. If NextLat has several settings, the one with most seeds is taken, then the one with the "
     "smallest horizon. A rival's are first restricted to NextLat's horizon, if it has that, then "
     "chosen in the same order. If several are still left there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "

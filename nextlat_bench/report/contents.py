@@ -10,7 +10,7 @@ from nextlat_bench.report.records import Record, listed
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.shipped import committed_benchmarks, committed_choices, committed_known
 
-__all__ = ["made", "names", "titles"]
+__all__ = ["made", "names", "settled", "titles"]
 
 
 def titles(records: Sequence[Record] = ()) -> dict[str, str]:
@@ -35,9 +35,14 @@ def made(
     records = listed(records)
     check_name("table", name, names(records))
     if name == "claims":
-        return claims.claims_sheet(records, committed_benchmarks())
+        return claims.claims_sheet(settled(records, tried), committed_benchmarks())
     if name == "validity":
         return validity.validity_sheet(records, committed_known())
     if name == "choices":
         return choices.choices_sheet(committed_choices() if tried is None else tried)
     return tables.table(name, records)
+
+
+def settled(records: Iterable[Record], tried: Iterable[Record] | None = None) -> list[Record]:
+    """Without settings that a grid passed over, in verdicts and figures; tables have all."""
+    return choices.as_chosen(records, committed_choices() if tried is None else tried)

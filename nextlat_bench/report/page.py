@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nextlat_bench.report import sheets
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, label_of
-from nextlat_bench.report.contents import made, names
+from nextlat_bench.report.contents import made, names, settled
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import figure, figures_of, png
 from nextlat_bench.report.layouts import LAYOUTS
@@ -100,7 +100,8 @@ def page(
     """
     rows = distinct(records)
     chosen = list(dict.fromkeys(tables or _in_order(names(rows))))
-    sections = [_section(name, made(name, rows, tried), rows, exhibits) for name in chosen]
+    drawn = settled(rows, tried)
+    sections = [_section(name, made(name, rows, tried), drawn, exhibits) for name in chosen]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
     tasks = {LAYOUTS[name].task for name in chosen if name in LAYOUTS}

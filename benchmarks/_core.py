@@ -40,22 +40,22 @@ class Section:
 def alternate(
     sides: dict[str, Callable[[], object]], rounds: int, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds a call of each side in each round, by the wall clock; in a round each has its turn.
-
-    Of several `calls` in a turn the median counts. The first turn of each is not timed.
+    """Seconds a call of each side in each round, by the wall clock; in a round each has as many
+    turns as `calls`, of which the median counts. The first turn of each is not timed.
     """
     for side in sides.values():
         side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        order = list(sides.items())
-        for name, side in order if turn % 2 == 0 else order[::-1]:
-            taken = []
-            for _ in range(calls):
+    for number in range(rounds):
+        taken: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(calls):
+            order = list(sides.items())
+            for name, side in order if (number + turn) % 2 == 0 else order[::-1]:
                 begin = time.perf_counter()
                 side()
-                taken.append(time.perf_counter() - begin)
-            seconds[name].append(median(taken))
+                taken[name].append(time.perf_counter() - begin)
+        for name, its in taken.items():
+            seconds[name].append(median(its))
     return seconds
 
 

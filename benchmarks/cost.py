@@ -26,7 +26,7 @@ __all__ = ["Side", "run", "runs"]
 HORIZONS = (1, 2, 8)
 WIDE = DecoderConfig(layers=8, heads=8, width=512)
 WIDE_EXAMPLES = 8  # a step
-ROUNDS = 5
+ROUNDS, CALLS = 5, 3
 
 
 class Side:
@@ -78,7 +78,7 @@ def papers(objective: Objective, key: str) -> float | None:
 
 def measured(title: str, sides: dict[str, Side]) -> Section:
     """Beside the paper's ratios, which are of its own sizes."""
-    seconds = alternate(dict(sides), ROUNDS)
+    seconds = alternate(dict(sides), ROUNDS, CALLS)
     gpt = next(iter(sides))
     whole = papers(sides[gpt].run.objective, "steps_per_second")
     columns = ["objective", "parameters", "steps a second", "time over GPT's", "paper's"]

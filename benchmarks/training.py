@@ -34,7 +34,7 @@ __all__ += ["trainer_step", "walks"]
 
 SHAPES = (Shape(4, 4, 128, 128, 64), Shape(6, 8, 256, 64, 68), Shape(2, 4, 128, 256, 12))
 ROUNDS, CALLS = 5, 2
-FINER = 20  # rounds of ours alone: a few per cent are told only by steps that follow each other
+FINER = 6  # calls of ours alone: a few per cent are told only by steps that follow each other
 Step = Callable[[], Tensor]
 
 
@@ -139,13 +139,14 @@ def measure(shape: Shape, vocab: int, tokens: Tensor, rates: dict[str, float]) -
     sides = sides_of(shape, tokens, vocab)
     seconds = alternate({side.name: side for side in sides}, ROUNDS, CALLS)
     losses = {side.name: side.loss for side in sides}
-    finer = alternate({side.name: side for side in sides if side.ours}, FINER)
+    finer = alternate({side.name: side for side in sides if side.ours}, ROUNDS, FINER)
     table = Section(
         f"Training step: {shape}",
         ["side", "parameters", "loss", "ms a step", "times", "of", "share of the matrix limit"],
         notes=[
-            f"Loss: after {ROUNDS * CALLS + 1} steps on the same tokens. Ours over GPT: {FINER} "
-            f"rounds of single steps by turns; the rest: {ROUNDS} rounds of {CALLS} of all sides."
+            f"Loss: after {ROUNDS * CALLS + 1} steps on the same tokens. Ratios are of medians in "
+            f"each of {ROUNDS} rounds: of ours over GPT {FINER} steps of ours alone, by turns, of "
+            f"the rest {CALLS} steps of all sides."
         ],
     )
     for side in sides:

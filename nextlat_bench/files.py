@@ -43,7 +43,7 @@ def named(path: Path) -> Iterator[None]:
 def read_bytes(path: Path) -> bytes:
     """What a regular file holds; of a pipe or a device the end might never come."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: is no regular file")
+        raise ValueError(f"{path}: is not a regular file")
     return path.read_bytes()
 
 

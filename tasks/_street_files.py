@@ -109,7 +109,7 @@ def _read_file(path: Path) -> Edges:
         if suffix not in SUFFIXES:
             raise ValueError(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}")
         if not path.is_file():
-            raise ValueError(f"{path}: is no regular file")
+            raise ValueError(f"{path}: is not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path}: larger than {MAX_BYTES // 10**6} MB; cut out an area")
         data = path.read_bytes()

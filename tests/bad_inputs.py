@@ -40,8 +40,8 @@ STREETS = {
     "arrays.npz": "unknown kind of file",
     "objects.npz": "unknown kind of file",
     "folder.osm": "is a folder",
-    "fifo.csv": "is no regular file",
-    "fifo.graphml": "is no regular file",
+    "fifo.csv": "is not a regular file",
+    "fifo.graphml": "is not a regular file",
     "loop.graphml": "loop.graphml",
     "latin.csv": "line 2: not UTF-8",
     "nul.graphml": "not GraphML",
@@ -178,10 +178,10 @@ COMMANDS: dict[str, Refusals] = {
         "a file": (["probe", "a-file"], "neither a run folder nor a known subject"),
         "a NUL": (["probe", "a\0b"], "neither a run folder nor a known subject"),
         "unknown probe": (["probe", RUN, "compresion"], "did you mean 'compression'"),
-        "a graph for a run": (["probe", RUN, "--graph", "3x4"], "says itself what it is a run of"),
+        "a graph for a run": (["probe", RUN, "--graph", "3x4"], "already fixes it"),
         "a scale for a run": (
             ["probe", RUN, "--scale", "smoke"],
-            "says itself what it is a run of",
+            "already fixes it",
         ),
         "a place for a run": (["probe", RUN, "--out", "r"], "--out: "),
         "unknown probe of a known subject": (["probe", "oracle", "compresion"], "did you mean"),
@@ -189,7 +189,10 @@ COMMANDS: dict[str, Refusals] = {
         "unknown scale": (["probe", "oracle", "--scale", "huge"], "no scale named 'huge'"),
         "unknown split": (["probe", "oracle", "--split", "dev"], "no split named 'dev'"),
         "no such device": (["probe", RUN, "--device", "tpu"], "--device tpu"),
-        "a device of an oracle": (["probe", "oracle", "--device", "cpu"], "oracle is no network"),
+        "a device of an oracle": (
+            ["probe", "oracle", "--device", "cpu"],
+            "oracle is not a network",
+        ),
         "a device of a function": (
             ["probe", "--model", "math:pi", "--device", "cpu"],
             "math:pi says itself where it computes",
@@ -253,9 +256,9 @@ COMMANDS: dict[str, Refusals] = {
         **{
             f"out {to[:12]!r}": (["report", "--format", form, "--out", to], says)
             for form, to, says in (
-                ("html", "a-folder", "--out a-folder: is no regular file"),
-                ("csv", "a-fifo", "--out a-fifo: is no regular file"),
-                ("html", "/dev/null", "--out /dev/null: is no regular file"),
+                ("html", "a-folder", "--out a-folder: is not a regular file"),
+                ("csv", "a-fifo", "--out a-fifo: is not a regular file"),
+                ("html", "/dev/null", "--out /dev/null: is not a regular file"),
                 ("html", "nowhere/x.html", "--out nowhere/x.html: there is no folder nowhere"),
                 ("csv", "a-file/x.csv", "--out a-file/x.csv: there is no folder a-file"),
                 ("html", "a\0b", "null"),

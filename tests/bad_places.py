@@ -93,8 +93,8 @@ STATES: Places = {
     "deep-json": (changed("run.json", holding("[" * 10**6)), "run.json is damaged"),
     "digits-json": (changed("run.json", holding("9" * 10_000)), "run.json is damaged"),
     "junk-json": (changed("run.json", junk(NOISE)), "run.json is damaged"),
-    "folder-json": (changed("run.json", Path.mkdir), "is no regular file"),
-    "fifo-json": (changed("run.json", os.mkfifo), "is no regular file"),
+    "folder-json": (changed("run.json", Path.mkdir), "is not a regular file"),
+    "fifo-json": (changed("run.json", os.mkfifo), "is not a regular file"),
     "newer-run": (edited("run.json", schema=2), "schema 2, this version reads 1"),
     "no-schema": (edited("run.json", schema=None), "schema None"),
     "no-task": (edited("run.json", task=None), "task is missing"),
@@ -109,8 +109,8 @@ HALVES: Places = {
 UNTRAINED: Places = {
     **HALVES,
     "cut-model": (changed("model.safetensors", holding(b"cut")), "model.safetensors is damaged"),
-    "fifo-model": (changed("model.safetensors", os.mkfifo), "is no regular file"),
-    "folder-model": (changed("model.safetensors", Path.mkdir), "is no regular file"),
+    "fifo-model": (changed("model.safetensors", os.mkfifo), "is not a regular file"),
+    "folder-model": (changed("model.safetensors", Path.mkdir), "is not a regular file"),
     "cut-trained": (changed("trained.json", holding("{")), "trained.json is damaged"),
     "bad-steps": (edited("run.json", training={"steps": 0}), "Training.__init__() missing"),
     "bad-field": (edited("run.json", decoder={"layers": 0}), "DecoderConfig.layers = 0"),
@@ -139,11 +139,11 @@ DRAWN: Places = {
         changed(MAP, holding(json.dumps(EDGES | {"nodes": [], "streets": []}))),
         "it has no nodes",
     ),
-    "fifo-map": (changed(MAP, os.mkfifo), "is no regular file"),
+    "fifo-map": (changed(MAP, os.mkfifo), "is not a regular file"),
 }
 MEASURED: Places = {
     "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
-    "fifo-records": (changed("records.jsonl", os.mkfifo), "is no regular file"),
+    "fifo-records": (changed("records.jsonl", os.mkfifo), "is not a regular file"),
     "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
 }
 UNFINISHED: Places = {

@@ -33,7 +33,7 @@ def test_sides_take_turns(core: Any) -> None:
     seen: list[str] = []
     sides = {name: lambda name=name: seen.append(name) for name in "ab"}
     seconds = core.alternate(sides, rounds=2, calls=2)
-    assert "".join(seen) == "ab" + "aabb" + "bbaa"  # not timed, then each round the other way round
+    assert "".join(seen) == "ab" + "abba" + "baab"  # not timed, then each turn the other way round
     assert {name: len(taken) for name, taken in seconds.items()} == {"a": 2, "b": 2}
 
 

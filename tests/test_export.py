@@ -107,7 +107,7 @@ def test_the_commands(folder: RunDir, tmp_path: Path) -> None:
     assert path.stat() == before
     with pytest.raises(ValueError, match="is a model of taxi: add --task taxi"):
         call(*probe, *model, "--task", "a5")
-    with pytest.raises(ValueError, match="says itself what it is a run of"):
+    with pytest.raises(ValueError, match="already fixes it"):
         call(*probe, *model, "--scale", "laptop")
 
 

@@ -46,10 +46,11 @@ def run(
     device: Device = None,
     threads: Threads = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile: faster steps after a minute.")
+        bool, typer.Option("--compile", help="torch.compile: faster steps, after about a minute.")
     ] = False,
     sharded: Annotated[
-        bool, typer.Option("--shard", help="Under torchrun: a part of the weights in each process.")
+        bool,
+        typer.Option("--shard", help="Under torchrun: each process keeps a part of the weights."),
     ] = False,
     split: Split = "test",
 ) -> None:
@@ -110,18 +111,18 @@ def sweep(
         typer.Option(
             "--set",
             metavar="PART.FIELD=VALUE[,VALUE]",
-            help="Each value makes cells of its own; objectives without the field keep theirs.",
+            help="Each value makes cells of its own; objectives without the field are unchanged.",
         ),
     ] = None,
     out: Out = Path("runs"),
     device: Device = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: a core, or a GPU, each.")
+        int | None, typer.Option(min=1, help="Runs at a time; default: one per core, or GPU.")
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     probes: Annotated[
         str | None,
-        typer.Option(metavar="PROBE[,PROBE]", help="These alone; default: the preset's."),
+        typer.Option(metavar="PROBE[,PROBE]", help="Only these; default: the preset's."),
     ] = None,
     split: Split = "test",
 ) -> None:
@@ -243,10 +244,10 @@ def probe(
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Of a known subject, or of --model; default: taxi.")
+        str | None, typer.Option(help="Task of a known subject, or of --model; default: taxi.")
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Of that task: smoke, laptop (default) or paper.")
+        str | None, typer.Option(help="Scale of that task: smoke, laptop (default) or paper.")
     ] = None,
     streets: Streets = None,
     graph: Graph = None,
@@ -278,7 +279,7 @@ def probe(
 
     def refuse(what: str, options: dict[str, Any]) -> None:
         if extra := [name for name, value in options.items() if value]:
-            raise ValueError(f"{extra[0]}: {what} says itself what it is a run of")
+            raise ValueError(f"{extra[0]}: not allowed, since {what} already fixes it")
 
     def chosen_task() -> "Run":
         name, size = task or "taxi", scale or "laptop"
@@ -300,7 +301,7 @@ def probe(
             )
         elif (subject := probes.pop(0)) in known:
             if device is not None:
-                raise ValueError(f"--device {device}: {subject} is no network")
+                raise ValueError(f"--device {device}: {subject} is not a network")
             records = measure_known(subject, chosen_task(), where, Asked(split, probes), listen)
         else:
             folder = RunDir(subject)
@@ -324,7 +325,7 @@ def plan(
     graph: Graph = None,
     settings: Settings = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Also on this one: a100, h100, rtx4090, ...")
+        str | None, typer.Option(help="Also estimate for this GPU: a100, h100, rtx4090, ...")
     ] = None,
 ) -> None:
     """Says what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.

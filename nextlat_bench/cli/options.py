@@ -34,7 +34,9 @@ def tell_version(asked: bool) -> None:
 def program(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=tell_version, is_eager=True, help="Print it and leave."),
+        typer.Option(
+            "--version", callback=tell_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -78,7 +80,9 @@ def known_split(name: str) -> str:
 
 Split = Annotated[
     str,
-    typer.Option(callback=known_split, help="Probed: test; validation while you choose settings."),
+    typer.Option(
+        callback=known_split, help="Split to probe: test, or validation to choose settings."
+    ),
 ]
 
 

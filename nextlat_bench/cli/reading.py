@@ -19,7 +19,7 @@ def show(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder under runs/.")],
     map: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draws the street map that its traversals imply."),
+        typer.Option(metavar="FILE.png", help="Draw the street map that the model's routes imply."),
     ] = None,
 ) -> None:
     """Shows a run: what was asked, where it was made, how far it is, what was measured.
@@ -122,14 +122,14 @@ def report(
     records: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A folder of runs, a run or a file; repeatable. Default: runs, else the committed."
+            help="A folder of runs, a run or a file; repeatable. Default: runs/, or the committed."
         ),
     ] = None,
     shipped: Annotated[
-        bool, typer.Option("--committed", help="The committed records, though there is a runs/.")
+        bool, typer.Option("--committed", help="Use the committed records even if runs/ exists.")
     ] = False,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Draws their figures there.")
+        Path | None, typer.Option(metavar="DIR", help="Draw their figures there.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Writes a file: .md, .tex, .csv or .html.")
@@ -156,7 +156,7 @@ def report(
             format = out.suffix[1:]
         check_out(out, format)
     if figures is not None and figures.exists() and not figures.is_dir():
-        raise ValueError(f"--figures {figures} is no folder: name one, new or not")
+        raise ValueError(f"--figures {figures} is not a folder: name a new or an existing one")
     if shipped and records:
         raise ValueError(f"--records {records[0]} and --committed: choose one of them")
     own = [] if shipped else records or [Path("runs")]
@@ -225,6 +225,6 @@ def check_out(out: Path, format: str) -> None:
         raise ValueError(f"--out {out}: a file is written as {known}")
     with suppress(FileNotFoundError, NotADirectoryError):
         if not S_ISREG(out.stat().st_mode):
-            raise ValueError(f"--out {out}: is no regular file")
+            raise ValueError(f"--out {out}: is not a regular file")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}")

@@ -34,9 +34,9 @@ DECIDES = {"taxi": "reached", "path_star": "greedy", "countdown": "seen", "a5": 
 # of a task of one's own, the first that was measured: probe and condition of an accuracy
 OWN = (("accuracy", "decode=greedy"), ("accuracy", "decode=parallel"), ("teacher_forced", ""))
 NOTES = (
-    "The marked value (*) is the chosen one: the best of its row, but of all whose intervals reach "
-    "the best one's, which the grid does not tell apart, the one with the highest mean over the "
-    "models; of equal ones, the first.",
+    "Marked (*) is the chosen value: of those whose intervals reach the interval of the best in "
+    "the row, which the grid does not tell apart, the one with the highest mean over all models; "
+    "ties go to the first.",
     "Measured on the validation split after the steps that each heading names; nothing was read of "
     "the test split.",
 )

@@ -33,16 +33,16 @@ TITLE = "The paper's claims, put to the test"
 RULE = (
     "Verdicts are computed from records. NextLat is ahead where the 95% interval of its mean over "
     "seeds less the other's (Welch's t) lies wholly on the better side of zero, and behind where "
-    "wholly on the worse; else the two are not told apart. No side's standard error is taken as "
-    "less than its trials give, as if drawn afresh for each seed. With a number (at least 95.0) "
-    "its own interval is compared. No correction is made for how many comparisons there are.",
+    "wholly on the worse; else the two are not told apart. Neither side's standard error may be "
+    "smaller than its trials imply, treating them as drawn anew for each seed. With a number (at "
+    "least 95.0) its own interval is compared. No correction is made for multiple comparisons.",
     f"Each side needs {SEEDS} seeds and the same decoder, steps, examples and probe parameters. "
     "Settings that a validation grid tried and passed over do not count, once as many seeds of "
-    "what it chose are measured. If NextLat has several settings, the one with most seeds is taken, then the one with the "
-    "smallest horizon. A rival's are first restricted to NextLat's horizon, if it has that, then "
-    "chosen in the same order. If several are still left there is no verdict.",
+    "what it chose are measured. If NextLat has several others, the one with most seeds is taken, "
+    "then the one with the smallest horizon. A rival's are first restricted to NextLat's horizon, "
+    "if it has that, then chosen in the same order. If several are still left there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "
-    "arriving, for a model of one state for everything would lead in both.",
+    "arriving, since a model with a single state would lead in both.",
     "Holds: ahead in every comparison. Holds in part: ahead in some, behind in none. Mixed: ahead "
     "in some, behind in others. Does not hold here: behind in some, ahead in none. Undecided: "
     "neither, for want of seeds, trials or a difference. Incomplete: something is missing that can "
@@ -55,7 +55,7 @@ RULE = (
     "the claim is not testable at this scale.",
     "Only NextLat solves every graph (with the most training examples): holds if NextLat does and "
     "every rival fails one; in part if it solves one that some rival fails; not testable if all "
-    "solve all, or none any. Data efficiency needs at least two training-set sizes.",
+    "solve all, or none solves any. Data efficiency needs at least two training-set sizes.",
     "As fast: no round of the committed benchmark took longer than the margin allows; slower: each "
     "did; else undecided.",
 )

@@ -125,11 +125,12 @@ LAYOUTS = {
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
         ),
         notes=(
-            "Compression: of two histories of one state, does each expect what the other goes on "
-            "with? Published: as the paper's script reads it, which asks after the history that "
-            "made the continuations, and so how peaked the model is; the paper's numbers are of it",
-            "Detours 0.75 leave the model fewer turns of its own than 0.5, so that it need not be "
-            "the lower",
+            "Compression: does each of two histories of one state predict the other's "
+            "continuations? Published: scored after the history that produced them, as in the "
+            "paper's script, so that it measures how peaked the model is; the paper's numbers are "
+            "of it",
+            "Detours 0.75 leave the model fewer turns of its own than 0.5, so that scores need not "
+            "be lower",
         ),
     ),
     "states": Layout(
@@ -155,14 +156,14 @@ LAYOUTS = {
             "recall, of the true ones the share that the model makes. Read it beside Table 1's "
             "compression, which a model of one state for everything would lead, and against the "
             "ideal learner: towards the greatest length the data take no turn after which the "
-            "destination is out of reach, which the world allows, so that who has learnt them is "
-            "not at 1",
-            "Participation ratio: how many directions there are by their squared singular values, "
-            "so that the strong alone count; Table 1's latent rank counts a long tail of weak "
-            "ones, too, and is another without the mean of the states (centred)",
-            "Transition: how far the latent dynamics come out from the hidden state that the trunk "
-            "has a token later: the KL of what either says next, in nats, and their distance over "
-            "that of two states drawn at random; NextLat alone has such dynamics",
+            "destination is out of reach, which the world allows, so that a perfect learner of the "
+            "data does not score 1",
+            "Participation ratio: the number of directions by squared singular values, so that "
+            "only strong ones count; Table 1's latent rank counts a long tail of weak ones, too, "
+            "and differs once the mean state is subtracted (centred)",
+            "Transition: how far the state that the latent dynamics predict is from the trunk's "
+            "state one token later: the KL of what either says next, in nats, and their distance "
+            "over that of two states drawn at random; NextLat alone has such dynamics",
             "None of this is a claim of the paper's, and no verdict rests on it: these columns "
             "were put together after the records had been seen",
         ),
@@ -221,7 +222,7 @@ LAYOUTS = {
             "targets",
             "Released reading: the loose checker that was published, which never takes a number "
             "away; the paper's numbers are of it",
-            "A seed's own interval is over its held-out targets; of the oldest records, over "
+            "A seed's own interval is over its held-out targets; in the oldest records it is over "
             "trials, which is too narrow, and so are the rows that hold them",
         ),
     ),
@@ -247,12 +248,12 @@ LAYOUTS = {
             "Reach: the longest length up to which accuracy is at least 95% at every position; the "
             "median of the seeds, with the least and the largest, since seeds lie far apart",
             "MTP's further heads must name products of elements that they have not read, which "
-            "nobody can: its row is GPT's with a second loss that only disturbs",
+            "is impossible: its row is GPT's with a second loss that only disturbs",
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from states with "
-            "noise, and by `jitter` from such as are moved along the ways between mean states",
-            "Growth: the words over which their length grows to 12; NextLat (d=1) has whole words "
-            "from the first on, 384 a step for 3,000 steps. A mean of seeds of which some hold and "
-            "others do not may describe none of them",
+            "noise and, with `jitter`, from states moved along the lines between mean states",
+            "Growth: the words over which their length grows to 12; NextLat (d=1) uses full-length "
+            "words from the start, 384 a step for 3,000 steps. A mean of seeds of which some hold "
+            "and others do not may describe none of them",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
         ),
@@ -274,7 +275,7 @@ LAYOUTS = {
         ),
         notes=(
             "Perplexity is of tokens, and bits per byte of the text that they stand for; every "
-            "token of the held-out files counts once, and none sees further back than its row",
+            "token of the held-out files counts once, and its context is limited to its row",
             "FW-Edu, Wiki, LAMBADA, mean accuracy: the paper's, on other text, with another "
             "tokenizer and larger models, for the order among objectives alone; the last is over "
             "benchmarks that this suite does not measure",
@@ -291,7 +292,7 @@ LAYOUTS = {
         notes=(
             "Cross-entropy, in nats, of the token so many steps ahead, as a softmax regression "
             "reads it off the frozen hidden state; less is better",
-            "Beside it what must be beaten 10 ahead: the same network with random weights, the "
+            "Baselines, 10 ahead: the same network with random weights, the "
             "current token's embedding, and the tokens' frequencies alone",
             "JTP's state is read before the light head that says its next token, MTP's after the "
             "block that does, BST's is the forward encoder's",
@@ -317,12 +318,12 @@ LAYOUTS = {
             "Drafts of at most five tokens, verified greedily; MTP and JTP draft no more than "
             "their horizon d",
             "Accepted: tokens a round, without the one that is always accepted; tau: with it "
-            "(EAGLE's count); at most: if all that was drafted passed, and one; less than six "
-            "where a text ends or drafts end at the horizon",
+            "(EAGLE's count); at most: all drafted tokens and one; less than six where a text ends "
+            "or drafts end at the horizon",
             "Speed-up: over our own greedy decoding, which keeps its keys and values too; by the "
             "clock of one machine, one text at a time, where a pass costs much the same for one "
-            "token as for six; 16 at a time: of as many texts, where each draft costs arithmetic",
-            "Prose: the paper's Wikipedia",
+            "token as for six; 16 at a time: 16 texts at once, where each draft costs arithmetic",
+            "Prose is compared with the paper's Wikipedia",
             "Of the 128 prompts of prose 50 are of one document. These records' intervals take "
             "each prompt alone; by document, as now, a bigram model's are 1.2 times as wide there",
         ),

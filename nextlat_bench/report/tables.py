@@ -42,8 +42,8 @@ CSV_HEADER = (
 )
 ABOUT_CELLS = """Cells: the mean over seeds and its 95% interval: Student's t over seeds and the
 trials' own interval, in quadrature, where there are several seeds, the probe's own over its trials
-where there is one. Where a probe ran with several parameters, a cell has those of most seeds, then
-of most trials. A dash is missing or not applicable, never zero.""".replace("\n", " ")
+where there is one. Where a probe ran with several parameters, a cell shows those with most seeds,
+then most trials. A dash means missing or not applicable, never zero.""".replace("\n", " ")
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ NOTES = (
     "The subjects are models that are written down instead of trained (`nextlat-bench list "
     "subjects`); where one passes for the true world model, that is what the probe cannot see. "
     "Measured by `python scripts/validity.py`, at laptop scale.",
-    "Published readings: what the public scripts count, beside the definition, of trained models; "
+    "Published readings: scores by the public scripts beside the definition's, for trained models; "
     "means over seeds with their intervals, and a dash where a model was not asked.",
-    "Not here: state_probe, for no subject has both a world and hidden states; spectrum, which "
+    "Not here: state_probe, since no subject has both a world and hidden states; spectrum, which "
     "has no one number; lookahead, perplexity, speculation and speculation_speed, which ask for a "
     "trained model or for text.",
 )

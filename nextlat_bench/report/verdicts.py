@@ -284,7 +284,7 @@ def _solving(claim: Claim, block: Block) -> list[Comparison]:
 def _timed(claim: Claim, facts: Facts) -> list[Comparison]:
     """Times a step in units of the other side's, at each size that was measured."""
     one, other = (side.lower() for side in claim.sides)  # as some benchmarks write them
-    column = Column("", "Time of a step, times the other's", "", "", form=".2f")
+    column = Column("", f"Step time relative to {claim.sides[1]}'s", "", "", form=".2f")
     found = []
     for heading, sides in facts.items():
         named = {who.lower(): its for who, its in sides.items()} if isinstance(sides, dict) else {}

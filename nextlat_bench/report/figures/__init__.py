@@ -87,8 +87,8 @@ def figure(
 
 
 def png(drawn: "Figure") -> bytes:
-    """As a picture of 256 colours, those of lines and bars exact, a third as large as one of all, and
-    without the versions that would change its bytes."""
+    """As a picture of 256 colours, those of lines and bars exact, less than half as large as one of
+    all, and without the versions that would change its bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

@@ -76,8 +76,8 @@ def picture(scene: Scene) -> "Figure":
 GAINS = Drawing(
     "lookahead",
     "Language: what a linear probe of the hidden states knows of the tokens to come, over the "
-    "tokens' frequencies alone; what the current token alone tells is dotted. Drawn is the loss by the "
-    "frequencies less that by each reading; in numbers it is these losses, in nats.",
+    "tokens' frequencies alone; what the current token alone tells is dotted. Drawn is the loss by "
+    "the frequencies less that by each reading; in numbers it is these losses, in nats.",
     columns,
     picture,
     by_horizon=True,

@@ -98,7 +98,7 @@ def drafts(scene: Scene) -> "Figure":
                             panel.plot(*zip(*most, strict=True), **looks, markersize=11)
                     elif row.source == "paper":
                         looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
-                        panel.plot(*zip(*points, strict=True), **looks)
+                        panel.plot(*zip(*points, strict=True), **looks, zorder=4)  # over our lines
                 for g, group in enumerate(by_label(block.rows)):
                     looks = SEED | {"markeredgecolor": look(group[0].drawn_as)[0]}
                     looks |= {"markersize": 3.5}

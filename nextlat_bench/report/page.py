@@ -64,9 +64,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """`says`: in words what is to be seen; `grids`, `seeds`: the numbers that are drawn."""
+    """`called`: where its numbers are told from another's; `says`: in words what is to be seen;
+    `grids`, `seeds`: the numbers that are drawn."""
 
     name: str
+    called: str
     caption: str
     says: str
     source: str
@@ -203,8 +205,10 @@ def _sources(records: Sequence[Record]) -> Grid:
 def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
     """Its numbers are in grids of their own, told from the table's."""
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    its = [_grids(drawn, seeds=seeds, where=", as drawn") for seeds in (False, True)]
-    return Picture(name, caption, f"{caption} {_in_words(drawn)}", source, *its)
+    called = name.removeprefix("figure-").replace("_", " ")
+    where = f", as drawn ({called})"
+    its = [_grids(drawn, seeds=seeds, where=where) for seeds in (False, True)]
+    return Picture(name, called, caption, f"{caption} {_in_words(drawn)}", source, *its)
 
 
 def _drawn(shown: Table) -> Table:

@@ -123,7 +123,8 @@ def list_(
 @app.command()
 def report(
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Names of `list tables`. Default: all."),
     ] = None,
     format: Annotated[
         str, typer.Option(help="terminal, md, tex, csv or html (one page, pictures inline).")

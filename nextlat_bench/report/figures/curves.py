@@ -51,9 +51,8 @@ def steps(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
 
 
 def sizes(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
-    drawn = [
-        r for r in records if r.objective not in REFERENCES
-    ]  # the world's rank is no k of ours
+    # not at the k of a reference, which is not drawn
+    drawn = [r for r in records if r.objective not in REFERENCES]
     found = numbered(drawn, "spectrum", "largest")
     return tuple(
         column("spectrum", metric, "largest", k, f"{said.capitalize()}, k = {k}", ".3g")

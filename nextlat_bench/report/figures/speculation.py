@@ -104,7 +104,7 @@ def drafts(scene: Scene) -> "Figure":
                     looks |= {"markersize": 3.5}
                     for beside, row in seeds_beside(group):
                         for x, draft in enumerate(known):
-                            where = x + 0.08 + 0.06 * (g + beside)
+                            where = x + 0.06 + 0.04 * (g + beside)
                             panel.plot(where, value(row, at[metric, draft, kind]), **looks)
                 panel.set_xticks(range(len(known)), known)
                 panel.set_xlim(-0.3, len(known) - 0.4)

@@ -246,6 +246,10 @@ COMMANDS: dict[str, Refusals] = {
             name: (["report", "taxi", "--records", name, "--figures", "drawn"], says)
             for name, (_, says) in DRAWN.items()
         },
+        "figures outside their folder": (
+            ["report", "../outside", "--records", "outside.jsonl", "--figures", "drawn"],
+            "--figures drawn: no file can be named after the task '../outside'",
+        ),
         "a file of the terminal's": (
             ["report", "--out", "x.txt"],
             "--out x.txt: a file is written",

@@ -15,6 +15,10 @@ import numpy.typing as npt
 __all__ = ["Arrays", "cache_dir", "cached_arrays"]
 
 Arrays = dict[str, npt.NDArray[Any]]
+DAMAGED = (  # RuntimeError: it seems encrypted, or packed in an unknown way
+    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def cache_dir() -> Path:
@@ -35,7 +39,7 @@ def cached_arrays(
             arrays = dict(stored)
         if valid(arrays):
             return arrays
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         pass
     arrays = compute()
     with suppress(OSError):  # a cache that cannot be written only costs time

@@ -24,7 +24,12 @@ DAMAGED = (  # RuntimeError: it seems encrypted, or packed in an unknown way
 def cache_dir() -> Path:
     """NEXTLAT_BENCH_CACHE, or nextlat-bench in the user's cache directory."""
     if own := os.environ.get("NEXTLAT_BENCH_CACHE"):
-        return Path(own).expanduser()
+        try:
+            return Path(own).expanduser()
+        except RuntimeError:
+            raise ValueError(
+                f"NEXTLAT_BENCH_CACHE = {own!r}: no such home; name a folder in full"
+            ) from None
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base, "nextlat-bench")
 

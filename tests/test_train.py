@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,22 @@ def test_missing_checkpoints_never_mean_a_silent_fresh_start(tmp_path: Path) -> 
     run, folder = interrupted(tmp_path)
     shutil.rmtree(folder.checkpoints)
     with pytest.raises(RunDirError, match="holds no checkpoint: restore"):
+        train(run, folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing: restore it, or delete"),
+        (lambda path: path.write_text('{"precision": "bf17"}'), "damaged .precision = 'bf17'"),
+    ],
+)
+def test_training_never_goes_on_in_a_precision_that_nobody_knows(
+    tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    run, folder = interrupted(tmp_path)
+    damage(folder.provenance)
+    with pytest.raises(RunDirError, match=rf"provenance\.json .*{said}"):
         train(run, folder, device="cpu")
 
 

@@ -174,6 +174,14 @@ def test_training_never_goes_on_in_a_precision_that_nobody_knows(
         train(run, folder, device="cpu")
 
 
+def test_checkpoints_that_a_kill_left_after_the_last_step_are_removed(tmp_path: Path) -> None:
+    run = tiny("training.steps=2")
+    folder = trained(run, tmp_path)
+    folder.save_checkpoint(1, {"state.pt": b"of a training that is over"})
+    train(run, folder, device="cpu")
+    assert not folder.checkpoints.exists()
+
+
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
     folder = RunDir.prepare(tmp_path, tiny())
     with (

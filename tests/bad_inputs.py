@@ -296,6 +296,7 @@ COMMANDS: dict[str, Refusals] = {
         "no such device": (["sweep", "a5", "--device", "tpu"], "--device tpu"),
         **{f"{o} {v}": (["sweep", "a5", o, v], o) for o in ("--seeds", "--jobs") for v in "0x"},
         "--seeds by the million": (["sweep", "a5", "--seeds", "1000000"], "--seeds"),
+        "--jobs by the million": (["sweep", "a5", "--jobs", "1000000"], "--jobs"),
         **{f"out {k[:12]!r}": (["sweep", *HERE, "--out", k], v) for k, v in OUT.items()},
     },
     "export": {

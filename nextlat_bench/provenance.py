@@ -66,7 +66,7 @@ def settle_provenance(
         "commit": commit(),
         "sources": sources(run),
         "rejected": rejected(run.task),
-        "command": sys.argv,
+        "command": [word.encode(errors="replace").decode() for word in sys.argv],  # a path's bytes
     }
     atomic_write(run_dir.provenance, to_bytes(facts))
     return facts

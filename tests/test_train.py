@@ -339,3 +339,8 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
         assert not checkpoint.exists()
         assert not model.exists()
         assert begun.exists()  # somebody else's, who has not asked for the lock yet
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    done = here(*recipe("a5", tmp_path / "r\udcff", "training.steps=2", objective="gpt"))
+    assert done.returncode == 0, done.stderr

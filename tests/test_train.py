@@ -344,3 +344,12 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
 def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     done = here(*recipe("a5", tmp_path / "r\udcff", "training.steps=2", objective="gpt"))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = here("list", "tasks")
+    assert done.returncode == 2
+    assert done.stderr.startswith("nextlat-bench: the working directory has been removed")

@@ -260,6 +260,9 @@ def test_prompts_of_another_shape_are_refused():
             task.world().start(bad)
     with pytest.raises(ValueError, match="prompts of type float64: expected integers"):
         task.world().start(prompts * 1.0)
+    for bad in (np.zeros(3, int), [], None):
+        with pytest.raises(ValueError, match=r"completions of shape .*: expected \(n, P\) and"):
+            task.scores(prompts, bad)
     for column in (3, 4, 24, 25, 26):  # a tail, a head, the start, the goal, "="
         wrong = prompts.copy()
         wrong[1, column] = -99

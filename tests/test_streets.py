@@ -267,6 +267,12 @@ def test_a_cache_that_cannot_be_written_only_costs_time(monkeypatch, tmp_path):
     assert (StreetMap.load("heliopolis").crop(1000).hops() >= 0).all()
 
 
+def test_a_cache_in_nobodys_home(monkeypatch):
+    monkeypatch.setenv("NEXTLAT_BENCH_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(ValueError, match="NEXTLAT_BENCH_CACHE = '~nobody-of-this-name/cache'"):
+        StreetMap.load("heliopolis").crop(1000).hops()
+
+
 def test_too_many_nodes_for_all_pairs(monkeypatch):
     monkeypatch.setattr("nextlat_bench.tasks._streets.MAX_NODES", 10)
     with pytest.raises(ValueError, match="crop the map"):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from claim_records import (
     ALL,
+    BESIDE,
     COMPRESSION,
     HIGH,
     LOW,
@@ -306,3 +307,14 @@ def test_what_is_shown_is_of_the_setting_with_most_comparisons() -> None:
     there = measured(HIGH, gpt=MIDDLE)
     [row] = [row for row in sheet([*here, *there]).grids[0].rows if "same state" in row[0]]
     assert row[2] == "Compression: 0.98; GPT 0.96"
+
+
+def test_a_lead_and_its_routes_are_of_one_setting() -> None:
+    """One state for everything at horizon 8, and another model, at horizon 1, that drives well and
+    was not asked for its compression: the routes of the one do not save the lead of the other."""
+    collapsed = driving(*HIGH, legal=0.0, **of("nextlat", 8))
+    drives = driving(*HIGH, 0.97, **of("nextlat", 1))
+    rivals = measured((), gpt=LOW, mtp=LOW, jtp=LOW)
+    records = [*collapsed, *(r for r in drives if r.metric in BESIDE), *rivals]
+    assert outcomes(records, "compression") == ["ahead, but it behaves worse"] * 3
+    assert verdict(records, "compression") == "does not hold here"

@@ -43,3 +43,9 @@ def test_the_probe_parameters_with_values_are_shown() -> None:
     records = [*seeds(0.5, 0.5, **few), *seeds(0.9, None, None, **many)]
     [row] = [row for row in table("taxi", records).rows if row.label == "NextLat (d=1)"][:1]
     assert [cell.value for cell in row.cells if cell.value is not None] == [50.0]
+
+
+def test_what_was_not_trained_took_no_steps() -> None:
+    true = seeds(1.0, **of("oracle"))
+    said = note("taxi", [*seeds(0.9), *seeds(0.8, step=500), *true], "trained for")
+    assert "trained for 500 to 2,000 steps" in said

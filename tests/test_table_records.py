@@ -46,3 +46,15 @@ def test_no_share_is_above_one() -> None:
     where = {"probe": "distinction", "metric": "precision"}
     records = seeds(0.9, 0.94, **where)
     assert shown("states", "Distinction, precision", records) == "0.92 [0.67, 1.00]"
+
+
+def test_the_largest_scale_stands_first() -> None:
+    records = [r for s in ("smoke", "laptop", "paper") for r in seeds(0.9, scale=s)]
+    blocks = table("taxi", records).blocks(seeds=False)
+    assert [heading.split()[0] for heading in blocks] == ["paper", "laptop", "smoke"]
+
+
+def test_who_has_no_value_has_no_row_of_its_own() -> None:
+    for value, rows in ((None, 0), (0.5, 1)):
+        made = table("taxi", [*seeds(0.9), *seeds(value, objective="mine")])
+        assert sum(r.source == "measured" and r.objective == "mine" for r in made.rows) == rows

@@ -112,6 +112,17 @@ def test_the_largest_component_not_the_first():
     assert streets.num_edges == 3
 
 
+def test_of_components_as_large_the_one_with_the_first_node():
+    graph = nx.MultiDiGraph()
+    for node, (x, y) in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        graph.add_node(node, x=x, y=y)
+    for u, v in ((2, 3), (3, 2), (0, 1), (1, 0)):
+        graph.add_edge(u, v, length=10.0)
+    streets = StreetMap.from_graph(graph)
+    assert streets.node_ids.tolist() == ["0", "1"]
+    assert streets.notes["outside_component"] == 2
+
+
 def test_directions_by_hand():
     # at 60 degrees north a degree of longitude is half as far as one of latitude
     steps = {"N": (0, 1), "NE": (2, 1), "E": (1, 0), "SE": (2, -1)}

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import networkx as nx
@@ -185,6 +186,12 @@ def test_a_map_is_a_value(tmp_path):
     assert hash(again) == hash(streets)
     assert again != streets.crop(500)
     assert again != "heliopolis"
+    parts = {field.name: getattr(streets, field.name) for field in fields(streets)}
+    for name in ("neighbour", "length", "longitude", "latitude"):
+        other = parts[name].copy()
+        at = np.unravel_index(np.argmax(other >= 0), other.shape)
+        other[at] = 0 if name == "neighbour" else other[at] + 1e-6
+        assert StreetMap(**parts | {name: other}) != streets, name
     for values in (streets.neighbour, streets.length, streets.longitude, streets.latitude):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0

@@ -175,6 +175,7 @@ def test_splits_share_no_graph(variant):
     both = Counter(graph for graph, _ in asked)
     assert all(both[graph] == 2 for graph in test), "every test graph is asked for either goal"
     assert task.rejection_rate("test") == pytest.approx(0.8, abs=0.06)
+    assert task.rejection_rate("train") == pytest.approx(0.4, abs=0.03)
     other = PathStar(degree=2, length=3, num_nodes=7, heldout=0.2, variant=variant, seed=1)
     assert test & set(map(graph_of, texts_of(other, "train"))), "the seed decides, too"
 

@@ -53,6 +53,7 @@ def settle_provenance(
     if compiled:
         check_compiler(device)
     facts: dict[str, Any] = {
+        "run": run.id,
         "precision": chosen_precision(run.training, device),
         "compiled": compiled,
         "sharded": sharded,

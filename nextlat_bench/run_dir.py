@@ -103,6 +103,13 @@ class RunDir:
         """The run that this folder holds; a task or an objective of somebody's own must say what
         it said when the run began."""
         run = self._read_run(Run.from_json)
+        if self.provenance.exists():
+            begun = read_json(self.provenance)
+            if begun.get("run", run.id) != run.id:  # runs of older versions do not say theirs
+                raise RunDirError(
+                    f"{self.run_json} is of another run than {begun['run']}, which was "
+                    "begun here: restore it, or delete the folder and run again"
+                )
         self.check_sources(run)
         return run
 
@@ -151,7 +158,10 @@ class RunDir:
         if not os.access(self.path, os.W_OK):
             yield
             return
-        with (self.path / ".lock").open("w") as file:
+        path = self.path / ".lock"
+        if path.exists() and not path.is_file():
+            raise RunDirError(f"{path} is not a regular file: remove it")
+        with path.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -173,12 +183,15 @@ class RunDir:
         """Does a process work in it at this moment?"""
         import fcntl
 
+        path = self.path / ".lock"
+        if not path.is_file():
+            return False
         try:
-            with (self.path / ".lock").open() as file:
+            with path.open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:  # it has none, or may not be read
+        except OSError:  # it may not be read
             return False
         return False
 

@@ -114,6 +114,7 @@ UNTRAINED: Places = {
     "folder-model": (changed("model.safetensors", Path.mkdir), "is not a regular file"),
     "cut-trained": (changed("trained.json", holding("{")), "trained.json is damaged"),
     "bad-steps": (edited("run.json", training={"steps": 0}), "Training.__init__() missing"),
+    "other-run": (edited("run.json", seed=7), "run.json is of another run than"),
     "bad-field": (edited("run.json", decoder={"layers": 0}), "DecoderConfig.layers = 0"),
     "unknown-task": (
         edited("run.json", task={"name": "taxy", "parameters": {}}),
@@ -148,6 +149,7 @@ MEASURED: Places = {
     "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
 }
 UNFINISHED: Places = {
+    "fifo-lock": (changed(".lock", os.mkfifo), ".lock is not a regular file: remove it"),
     "no-manifest": (half_trained(), "incomplete: restore it, or delete the run folder"),
     "cut-manifest": (half_trained(manifest_json="{"), "is incomplete"),
     "odd-manifest": (half_trained(manifest_json='{"step": "1", "sha256": []}'), "is incomplete"),

@@ -104,22 +104,30 @@ def maps() -> dict[str, Panel]:
 
 def draw(panels: dict[str, Panel]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
-    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
     grid = figure.subplots(2, 4)
     for axis, panel in zip(grid.flat, panels.values(), strict=False):
         x, y, law = panel["x"], panel["y"], panel["law"]
-        axis.plot(x, [v * y[-1] / law[-1] for v in law], "--", color="0.6", label="law")
+        expected = [v * y[-1] / law[-1] for v in law]
+        axis.plot(x, expected, "--", color="0.6", label="law")
         axis.plot(x, y, "o-", color="tab:blue", label="measured")
         axis.set(xscale="log", yscale="log", xlabel=panel["labels"][0], ylabel=panel["labels"][1])
-        axis.set_xticks(x, [f"{v:,}" for v in x], rotation=45 if max(x) > 999 else 0)
+        after = zip(x, [*x[1:], float("inf")], strict=True)
+        ticks = [v for v, larger in after if larger > 1.3 * v]  # labels side by side
+        axis.set_xticks(ticks, [f"{v:,}" for v in ticks], rotation=45 if max(x) > 999 else 0)
+        spread_of = max(y) / min(y)
+        subs = (1.0, 2.0, 5.0) if spread_of < 10 else (1.0, 3.0) if spread_of < 100 else (1.0,)
+        axis.yaxis.set_major_locator(LogLocator(subs=subs))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
         axis.minorticks_off()
         axis.set_title(f"law: {panel['labels'][2]}", fontsize=9)
-        axis.set_ylim(min(y) / 3, max(y) * 3)
+        axis.set_ylim(min(*y, *expected) / 2, max(*y, *expected) * 2)
     for axis in grid.flat[len(panels) :]:
         axis.set_visible(False)
     grid.flat[0].legend(frameon=False)
-    figure.savefig(FOLDER / "benchmark-growth.png", dpi=110)
+    figure.savefig(FOLDER / "benchmark-growth.png", dpi=120)
 
 
 def run() -> list[Section]:

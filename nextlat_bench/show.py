@@ -17,6 +17,8 @@ def facts_table(title: str, facts: dict[str, str]) -> "Table":
     from rich.text import Text
 
     table = Table(title=title, show_header=False, box=SIMPLE, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")  # a digest is copied whole
     for name, fact in facts.items():
         table.add_row(name, Text(fact))  # a plain string's `:ring:` would become a picture
     return table

@@ -66,7 +66,7 @@ def test_path_star_has_the_papers_bars_where_it_has_the_same_graph() -> None:
 
 def test_countdown_lines_and_seeds() -> None:
     (axes,) = drawn("countdown", countdown_records()).axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4", "8"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "1", "4", "8"]
     nextlat = {"color": LOOKS["nextlat"][0]}
     means = sorted(points(axes, **nextlat, linestyle="-"))
     assert means == [

@@ -3,7 +3,9 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from stat import S_ISREG
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -106,15 +108,23 @@ def list_(
     kinds = ["tasks", "objectives", "probes", "tables", "subjects", "streets"]
     for kind in kinds if what is None else [registry.check_name("list", what, kinds)]:
         print(f"{kind}:")
-        lines = registry.entries(kind) if kind in registry.KINDS else other_entries(kind)
+        lines = [*(registry.entries(kind) if kind in registry.KINDS else other_entries(kind))]
+        wide = max((len(name) for name, _ in lines), default=0)
         for name, line in lines:
-            print(f"  {name:<20} {line}")
+            head = f"  {name:<{wide}}  "
+            if sys.stdout.isatty():  # elsewhere a line each
+                width = get_terminal_size().columns
+                line = fill(line, width, initial_indent=head, subsequent_indent=" " * len(head))
+            else:
+                line = head + line
+            print(line)
 
 
 @app.command()
 def report(
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: all there are.")
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Names of `list tables`. Default: all."),
     ] = None,
     format: Annotated[
         str, typer.Option(help="terminal, md, tex, csv or html (one page, pictures inline).")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 WIDE = 12  # columns; a figure's numbers in more are turned on their side
+MANY = 6  # columns of one metric; in words more of them are a range
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -64,9 +65,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """`says`: in words what is to be seen; `grids`, `seeds`: the numbers that are drawn."""
+    """`called`: where its numbers are told from another's; `says`: in words what is to be seen;
+    `grids`, `seeds`: the numbers that are drawn."""
 
     name: str
+    called: str
     caption: str
     says: str
     source: str
@@ -204,8 +207,10 @@ def _sources(records: Sequence[Record]) -> Grid:
 def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
     """Its numbers are in grids of their own, told from the table's."""
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    its = [_grids(drawn, seeds=seeds, where=", as drawn") for seeds in (False, True)]
-    return Picture(name, caption, f"{caption} {_in_words(drawn)}", source, *its)
+    called = name.removeprefix("figure-").replace("_", " ")
+    where = f", as drawn ({called})"
+    its = [_grids(drawn, seeds=seeds, where=where) for seeds in (False, True)]
+    return Picture(name, called, caption, f"{caption} {_in_words(drawn)}", source, *its)
 
 
 def _drawn(shown: Table) -> Table:
@@ -219,25 +224,37 @@ def _drawn(shown: Table) -> Table:
 
 
 def _in_words(shown: Table) -> str:
-    """Each model's means; of a curve, their range."""
-    is_curve = len(shown.columns) > WIDE and len({(c.probe, c.metric) for c in shown.columns}) == 1
+    """Each model's means; of a curve, which has a metric at many places, their range."""
+    curves = [
+        (its, _in_common([c.heading for c in its]))
+        for _, its in grouped(shown.columns, lambda c: {"probe": c.probe, "metric": c.metric})
+    ]
     parts = []
     for block, rows in shown.blocks(seeds=False).items():
         said = []
         for row in rows:
-            pairs = zip(shown.columns, row.cells, strict=True)
-            found = [(c, cell.value) for c, cell in pairs if cell.value is not None]
             if row.source != "measured":
                 continue
-            if is_curve:
-                (first, _), values = found[0], [value for _, value in found]
-                low, high = map(first.text, (min(values), max(values)))
-                text = f"from {low} to {high}{' %' * first.percent}"
-            else:
-                text = ", ".join(f"{c.heading} {c.text(value)}" for c, value in found)
-            said.append(f"{row.label}: {text}")
+            pairs = zip(shown.columns, row.cells, strict=True)
+            found = {c.heading: cell.value for c, cell in pairs if cell.value is not None}
+            texts = []
+            for columns, name in curves:
+                mine = [c for c in columns if c.heading in found]
+                values = [found[c.heading] for c in mine]
+                if mine and len(columns) > MANY:
+                    low, high = map(columns[0].text, (min(values), max(values)))
+                    texts.append(f"{name}from {low} to {high}{' %' * columns[0].percent}")
+                else:
+                    texts += [f"{c.heading} {c.text(found[c.heading])}" for c in mine]
+            said.append(f"{row.label}: {', '.join(texts)}")
         parts += [f"{block}: {'; '.join(said)}."] if said else []
     return " ".join([*parts, "All numbers are in the table below the picture."])
+
+
+def _in_common(headings: Sequence[str]) -> str:
+    """What stands before the comma of all: "Accepted " of "Accepted, code", "Accepted, prose"."""
+    firsts = {heading.partition(",")[0] for heading in headings}
+    return f"{firsts.pop()} " if len(firsts) == 1 else ""
 
 
 # ---- the template

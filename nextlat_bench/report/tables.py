@@ -5,6 +5,7 @@ seeds is the mean of the seeds' values, with the interval of `statistics.over_se
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -88,7 +89,7 @@ class Block:
 def blocks_of(name: str, layout: Layout, records: Iterable[Record]) -> list[Block]:
     """A block for each setting, ours first, then those that only the paper has."""
     ours = grouped((r for r in distinct(records) if r.task == layout.task), lambda r: r.setting)
-    ours.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), json.dumps(b[0])))
+    ours.sort(key=lambda b: (*(b[0]["scale"] != scale for scale in SCALES), _by_number(b[0])))
     headings = layout.headings([facts for facts, _ in ours])
     found = [(heading, *block) for heading, block in zip(headings, ours, strict=True)]
     keys = layout.paper_settings
@@ -103,6 +104,11 @@ def blocks_of(name: str, layout: Layout, records: Iterable[Record]) -> list[Bloc
         Block(heading, facts, group, _rows(name, layout, heading, facts, group))
         for heading, facts, group in found or [("nothing measured yet", {}, [])]
     ]
+
+
+def _by_number(facts: Facts) -> str:
+    """A key for sorting: 5,000 comes before 20,000."""
+    return re.sub(r"(?<![\d.])\d+", lambda number: number[0].zfill(15), json.dumps(facts))
 
 
 def _rows(

@@ -39,6 +39,7 @@ def measurements_view(
     `reference_records`: the subject "oracle" measured on the same task; others are ignored.
     """
     from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
     if not records:
@@ -64,11 +65,11 @@ def measurements_view(
             alike = (c for c in EVERY if (c.probe, c.metric) == (record.probe, record.metric))
             column = exact or next(alike, PLAIN)
             true = column.cell([truth[record.what]] if record.what in truth else [])
-            metric = Text(f"  {record.metric.replace('_', ' ')}{' %' * column.percent}")
+            metric = Text(f"{record.metric.replace('_', ' ')}{' %' * column.percent}")
             where = record.condition
             where = where.replace(",", ", ") if len(where) > LONG else where
             out.add_row(
-                metric.append(f"  {where}" if where else "", "dim"),
+                Padding(metric.append(f"  {where}" if where else "", "dim"), (0, 0, 0, 2)),
                 {True: "↑", False: "↓", None: ""}[record.higher_is_better],
                 Text(" ".join(column.lines(column.cell([record]))), "bold"),
                 Text(" ".join(exact.lines(exact.paper(paper))) if exact else DASH, "dim"),

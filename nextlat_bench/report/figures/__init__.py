@@ -87,8 +87,8 @@ def figure(
 
 
 def png(drawn: "Figure") -> bytes:
-    """As a picture of 256 colours, a quarter as large as one of all, and without the versions that
-    would change its bytes."""
+    """As a picture of 96 colours, those of lines and bars exact, a third as large as one of
+    all, and without the versions that would change its bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
@@ -98,7 +98,7 @@ def png(drawn: "Figure") -> bytes:
         canvas.draw()  # type: ignore[no-untyped-call]  # once: `savefig` finds the layout twice
     pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
     picture = Image.frombuffer("RGBA", canvas.get_width_height(), pixels)
-    few = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    few = picture.convert("RGB").quantize(96, method=Image.Quantize.MEDIANCUT)
     few.save(out, format="png", optimize=True)
     return out.getvalue()
 

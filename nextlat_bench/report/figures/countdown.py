@@ -39,9 +39,10 @@ def horizons(scene: Scene) -> "Figure":
                 (x, r) for h, x in place.items() for r in rows if r.variant.get("horizon") == h
             ]
             for source, column, looks in (
-                ("paper", RELEASED, PAPER | {"color": colour}),
-                ("measured", 0, MEAN | {"color": colour, "marker": marker}),
+                ("paper", RELEASED, PAPER | {"markerfacecolor": "none"}),
+                ("measured", 0, MEAN),
             ):
+                looks = looks | {"color": colour, "marker": marker}
                 line = [(x, value(row, column)) for x, row in points if row.source == source]
                 if line and line[0][0] == place[None]:
                     panel.axhline(line[0][1], **looks | {"marker": ""})
@@ -52,7 +53,8 @@ def horizons(scene: Scene) -> "Figure":
                 panel.plot(x + beside[x], value(row), **SEED | {"markeredgecolor": colour})
             for x in {x for x, _ in seeds}:
                 beside[x] += 0.03
-        panel.set_xticks(range(len(known)), map(str, known))
+        ticks = {place[h]: str(h or "none") for h in (None, *known) if h in given}
+        panel.set_xticks([*ticks], [*ticks.values()])
         panel.set(xlim=(-0.8, len(known) - 0.6), ylim=(0, None))
         panel.set(xlabel="horizon", ylabel="held-out targets, %")
         panel.set_title(block.heading, loc="left")

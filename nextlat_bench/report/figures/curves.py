@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.report.columns import Column, Layout
+from nextlat_bench.report.columns import REFERENCES, Column, Layout
 from nextlat_bench.report.exhibits import curve_records
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
@@ -51,7 +51,9 @@ def steps(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
 
 
 def sizes(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
-    found = numbered(records, "spectrum", "largest")
+    # not at the k of a reference, which is not drawn
+    drawn = [r for r in records if r.objective not in REFERENCES]
+    found = numbered(drawn, "spectrum", "largest")
     return tuple(
         column("spectrum", metric, "largest", k, f"{said.capitalize()}, k = {k}", ".3g")
         for metric, said in METRICS.items()

@@ -1,7 +1,7 @@
 """What a figure is made of: rows of a table, of its own columns.
 
-Of several variants of one objective a figure shows the one of most seeds, then of most steps, and
-says which; the table has them all. Models of one's own are all shown.
+Of several variants of one objective that have a number a figure shows the one of most seeds, then
+of most steps, and says which; the table has them all. Models of one's own are all shown.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -114,8 +114,8 @@ def chosen(rows: Sequence[Row], by_horizon: bool) -> tuple[list[Row], list[str]]
     return kept, [row.label for row in drawn]
 
 
-def weight(row: Row) -> tuple[int, int]:
-    return row.num_seeds, row.variant.get("step", 0)
+def weight(row: Row) -> tuple[bool, int, int]:
+    return has_value(row), row.num_seeds, row.variant.get("step", 0)
 
 
 def only(*keys: str) -> Columns:

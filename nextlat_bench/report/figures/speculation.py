@@ -98,16 +98,16 @@ def drafts(scene: Scene) -> "Figure":
                             panel.plot(*zip(*most, strict=True), **looks, markersize=11)
                     elif row.source == "paper":
                         looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
-                        panel.plot(*zip(*points, strict=True), **looks)
+                        panel.plot(*zip(*points, strict=True), **looks, zorder=4)  # over our lines
                 for g, group in enumerate(by_label(block.rows)):
                     looks = SEED | {"markeredgecolor": look(group[0].drawn_as)[0]}
                     looks |= {"markersize": 3.5}
                     for beside, row in seeds_beside(group):
                         for x, draft in enumerate(known):
-                            where = x + 0.08 + 0.06 * (g + beside)
+                            where = x + 0.06 + 0.04 * (g + beside)
                             panel.plot(where, value(row, at[metric, draft, kind]), **looks)
                 panel.set_xticks(range(len(known)), known)
-                panel.set(ylim=(0, None), xlim=(-0.3, len(known) - 0.4))
+                panel.set_xlim(-0.3, len(known) - 0.4)
                 if metric == "speedup":
                     panel.axhline(1, color=GREY, linewidth=1.0)
                 if metric == [*said_of][-1]:
@@ -116,6 +116,10 @@ def drafts(scene: Scene) -> "Figure":
                     panel.set_ylabel(said)
                 if metric == next(iter(said_of)):
                     panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
+    for first in range(0, len(axes), len(kinds)):  # kinds of text are compared at one height
+        most = max(panel.get_ylim()[1] for panel in axes[first : first + len(kinds)])
+        for panel in axes[first : first + len(kinds)]:
+            panel.set_ylim(0, most)
     entries = means(scene.labels)
     entries |= {f"d = {d}": one_line(color=GREY, linestyle=its) for d, its in dashes.items() if d}
     entries["one seed"] = one_line(**SEED)

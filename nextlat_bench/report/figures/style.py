@@ -55,7 +55,8 @@ SEED: dict[str, Any] = {
 THIN: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.4}  # a seed that is a line
 MEAN: dict[str, Any] = {"linewidth": 2.0, "markersize": 7.0}
 CHANCE: dict[str, Any] = {"linestyle": ":", "color": "black", "linewidth": 1.3}
-DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (1, 1)), (0, (6, 2, 1, 2)))  # by horizon
+# by horizon; chance alone is dotted
+DASHES: tuple[Any, ...] = ("-", (0, (2.5, 1.2)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 PAPER: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "alpha": 0.55}
 
 

@@ -78,6 +78,7 @@ def bars(scene: Scene) -> "Figure":
         ).set_in_layout(False)
     entries: dict[str, Artist] = dict(means(scene.labels))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
+    entries["paper, detours"] = one_line(color="none", marker="o", markeredgecolor=GREY)
     legend(out, entries)
     return out
 
@@ -125,7 +126,7 @@ def detoured(
                 panel.plot(x + 0.2 + 0.05 * k + 0.2 * beside, value(row, i), **looks)
     panel.set_xticks(range(len(found)), [p.removeprefix("0") or "0" for _, p in found])
     panel.set(ylim=(0, 103), xlim=(-0.3, len(found) - 0.4))
-    panel.set_xlabel("steps replaced", fontsize=10)
+    panel.set_xlabel("share of steps replaced", fontsize=10)
     said_where_empty(panel, block, [i for i, _ in found])
 
 

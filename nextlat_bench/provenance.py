@@ -31,7 +31,13 @@ def settle_provenance(
 ) -> dict[str, Any]:
     """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
     if resumed:
+        advice = f"restore it, or delete {run_dir.path} and run again"
+        if not run_dir.provenance.exists():
+            raise RunDirError(f"{run_dir.provenance} is missing: {advice}")
         begun = read_json(run_dir.provenance, precision=str)
+        if begun["precision"] not in ("fp32", "bf16"):  # else it would go on in fp32
+            found = f"precision = {begun['precision']!r}"
+            raise RunDirError(f"{run_dir.provenance} is damaged ({found}): {advice}")
         if (
             begun["precision"] == "bf16"
             and not native_bf16(device)
@@ -60,7 +66,7 @@ def settle_provenance(
         "commit": commit(),
         "sources": sources(run),
         "rejected": rejected(run.task),
-        "command": sys.argv,
+        "command": [word.encode(errors="replace").decode() for word in sys.argv],  # a path's bytes
     }
     atomic_write(run_dir.provenance, to_bytes(facts))
     return facts

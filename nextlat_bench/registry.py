@@ -23,6 +23,7 @@ from nextlat_bench.files import check_kinds
 
 __all__ = [
     "KINDS",
+    "SAFE",
     "Kind",
     "blamed",
     "check_name",

@@ -264,6 +264,9 @@ class RunDir:
         atomic_write(self.model, model)
         digest = hashlib.sha256(model).hexdigest()
         atomic_write(self.trained, to_bytes(facts | {"model_sha256": digest}))
+        self.remove_checkpoints()
+
+    def remove_checkpoints(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def check_halves(self) -> None:

@@ -141,7 +141,7 @@ class Sweep:
         self.cells = [
             Cell(run, RunDir(out / name)) for name, run in {r.id: r for r in runs}.items()
         ]
-        self.out, self.engine, self.jobs = out, engine, jobs
+        self.out, self.engine, self.jobs = out, engine, min(jobs, len(self.cells))
         self.queue = list(self.cells)
         self.lock = threading.Lock()
         self.stopped = threading.Event()

@@ -87,6 +87,8 @@ def train(
     if leads:
         run_dir.expect(run)
     if parallel.same(run_dir.is_trained):
+        if leads:
+            run_dir.remove_checkpoints()  # of which a kill may have left some
         return
     check_processes(run, sharded)
     device = chosen_device(device)

@@ -120,6 +120,8 @@ class Lookahead(Probe):
         }
         unit = np.unique(documents(batch), return_inverse=True)[1]  # (n,): of each row
         late = unit >= round((1 - self.test_share) * (unit.max() + 1))
+        whole = late.all() or not late.any()
+        why = "too few documents to hold some out" if whole else "no sequence is this long"
         for k in self.distances:
             ahead = np.full_like(batch.targets, -1)
             if k <= batch.targets.shape[1]:
@@ -129,7 +131,6 @@ class Lookahead(Probe):
             train, test = chosen & ~late[row], chosen & late[row]
             if not train.any() or not test.any():
                 for metric in self.metrics:
-                    why = "no sequence is this long"
                     yield unmeasured(metric.name, why, f"ahead={k},reading=hidden")
                 continue
             tokens = ahead[used]

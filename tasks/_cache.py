@@ -15,12 +15,21 @@ import numpy.typing as npt
 __all__ = ["Arrays", "cache_dir", "cached_arrays"]
 
 Arrays = dict[str, npt.NDArray[Any]]
+DAMAGED = (  # RuntimeError: it seems encrypted, or packed in an unknown way
+    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def cache_dir() -> Path:
     """NEXTLAT_BENCH_CACHE, or nextlat-bench in the user's cache directory."""
     if own := os.environ.get("NEXTLAT_BENCH_CACHE"):
-        return Path(own).expanduser()
+        try:
+            return Path(own).expanduser()
+        except RuntimeError:
+            raise ValueError(
+                f"NEXTLAT_BENCH_CACHE = {own!r}: no such home; name a folder in full"
+            ) from None
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base, "nextlat-bench")
 
@@ -35,7 +44,7 @@ def cached_arrays(
             arrays = dict(stored)
         if valid(arrays):
             return arrays
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         pass
     arrays = compute()
     with suppress(OSError):  # a cache that cannot be written only costs time

@@ -84,6 +84,9 @@ class StreetMap:
             object.__setattr__(self, name, np.array(column, own))
         inside = bool(((self.neighbour >= -1) & (self.neighbour < n)).all())
         check_field(self, "neighbour", inside, f"integers from -1 to {n - 1}")
+        ordered = np.sort(self.neighbour, axis=1)
+        twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+        check_field(self, "neighbour", not twice.any(), "one exit at most to each neighbour")
         metres = self.length[self.neighbour >= 0]
         sound = bool((metres >= 0).all() or np.isnan(metres).all())
         check_field(self, "length", sound, "metres, 0 or more, at each exit, or nan everywhere")

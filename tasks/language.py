@@ -327,7 +327,8 @@ def _rows(task: Language, split: Split) -> Batch:
     own = np.flatnonzero(corpus.split == SPLITS.index(split))
     pieces = _pieces(corpus.sizes[own].tolist(), length, packed=split == "train")
     of, begin, used, row, column = np.array(pieces).T
-    number = np.arange(len(of)) - np.searchsorted(row, row) if split == "train" else of
+    # from 1: rows that are all of document 0 say nothing of which belong together
+    number = np.arange(len(of)) - np.searchsorted(row, row) if split == "train" else of + 1
 
     piece = np.repeat(np.arange(len(of)), used)
     position = np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)

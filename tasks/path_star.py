@@ -161,9 +161,9 @@ class PathStar(DrawnTask):
         It is the one decision, with a chance of 1/d for a model that does not look ahead; except
         in a reversed path, where one edge alone leads to the goal.
         """
+        scores = super().scores(prompts, completions)  # looks at their shapes, too
         second = slice(1, 2)  # no column, and so not right, where nothing was written there
         branch = np.asarray(completions)[:, second] == self.solve(prompts)[:, second]
-        scores = super().scores(prompts, completions)
         return {**scores, "branch": branch.any(axis=1).astype(np.float64)}
 
     def world(self) -> "PathStarWorld | None":

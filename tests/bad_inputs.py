@@ -249,6 +249,10 @@ COMMANDS: dict[str, Refusals] = {
             name: (["report", "taxi", "--records", name, "--figures", "drawn"], says)
             for name, (_, says) in DRAWN.items()
         },
+        "figures outside their folder": (
+            ["report", "../outside", "--records", "outside.jsonl", "--figures", "drawn"],
+            "--figures drawn: no file can be named after the task '../outside'",
+        ),
         "a file of the terminal's": (
             ["report", "--out", "x.txt"],
             "--out x.txt: a file is written",
@@ -295,6 +299,7 @@ COMMANDS: dict[str, Refusals] = {
         "no such device": (["sweep", "a5", "--device", "tpu"], "--device tpu"),
         **{f"{o} {v}": (["sweep", "a5", o, v], o) for o in ("--seeds", "--jobs") for v in "0x"},
         "--seeds by the million": (["sweep", "a5", "--seeds", "1000000"], "--seeds"),
+        "--jobs by the million": (["sweep", "a5", "--jobs", "1000000"], "--jobs"),
         **{f"out {k[:12]!r}": (["sweep", *HERE, "--out", k], v) for k, v in OUT.items()},
     },
     "export": {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report_records import record
 
 __all__ = ["DRAWN", "MEASURED", "PLACES", "STATES", "UNFINISHED", "UNTRAINED", "Places", "make"]
 
@@ -190,6 +191,7 @@ PLACES: dict[str, Maker] = {
     "latin.jsonl": holding(b"\xff\xfe"),
     "deep.jsonl": holding("[" * 10**6),
     "digits.jsonl": holding("9" * 10_000),
+    "outside.jsonl": holding(record(task="../outside").line),
     "junk.jsonl": junk(NOISE),
     "letters.jsonl": junk(b"a"),
     **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED | DRAWN).items()},

@@ -164,12 +164,32 @@ def timed(**ratios: list[float]) -> dict[str, Any]:
         (timed(small=[0.9, 1.0, 1.09], large=[1.0, 1.02, 1.05]), "holds"),
         (timed(small=[0.9, 1.0, 1.09], large=[1.2, 1.3, 1.4]), "mixed"),
         (timed(small=[0.9, 1.05, 1.2]), "undecided"),
+        (timed(small=[1.02, 1.05, 1.2]), "undecided"),  # a little slower, as the margin allows
         (timed(small=[1.2, 1.3, 1.4]), "does not hold here"),
         (timed(), "not measured yet"),
     ],
 )
 def test_training_speed_is_read_from_the_benchmark(facts: Any, expected: str) -> None:
     assert verdict([], "training", training=facts) == expected
+
+
+def test_a_step_in_units_of_somebody_elses_is_not_compared() -> None:
+    facts = timed(small=[0.9, 1.0, 1.05], large=[1.2, 1.3, 1.4])
+    facts["large"]["NextLat d=1"]["ratio_to"] = "MTP"
+    assert verdict([], "training", training=facts) == "holds"
+
+
+def test_sizes_of_a_benchmark_are_shown_from_the_fastest_to_the_slowest() -> None:
+    facts = timed(small=[1.2, 1.3, 1.4], large=[0.9, 0.95, 1.0])
+    brief = claims_sheet([], {"training": facts}).grids[0]
+    [row] = [row for row in brief.rows if row[0].startswith("Trains as fast")]
+    assert row[2] == "Step time relative to GPT's: 0.95 to 1.30"
+
+
+def test_of_three_seeds_one_solves_it() -> None:
+    """33.3% of three is one, not none."""
+    records = stars((ALL, ALL), ((1.0, 0.5, 0.5), NONE))
+    assert "GPT 1 of 3, 0 of 3" in claims_sheet(records, {}).grids[1].rows[5][2].splitlines()
 
 
 def test_the_committed_benchmark_has_what_is_asked_for() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from claim_records import (
     ALL,
+    BESIDE,
     COMPRESSION,
     HIGH,
     LOW,
@@ -271,3 +272,49 @@ def test_growing_words_are_another_budget() -> None:
     good = measured(HIGH, mtp=LOW, jtp=LOW)
     other = seeds(*LOW, **of("gpt") | COMPRESSION | {"task_parameters": TAXI | {"growth": 9}})
     assert outcomes([*good, *other], "compression")[0] == "unequal budgets"
+
+
+def test_seeds_with_a_value_choose_the_setting() -> None:
+    """Of five runs at horizon 1 two have been measured; of three at horizon 8 all."""
+    near = driving(0.1, 0.1, None, None, None, **of("nextlat", 1))
+    far = driving(*HIGH, **of("nextlat", 8))
+    rivals = measured((), gpt=LOW, mtp=LOW, jtp=LOW)
+    assert verdict([*near, *far, *rivals], "compression") == "holds"
+
+
+def test_what_reads_as_perfect_says_nothing() -> None:
+    """0.997 and 0.996 are 1.00 in the table, and 0.002 and 0.001 are 0.00."""
+    for ours, theirs in (((0.997,) * 3, (0.996,) * 3), ((0.002,) * 3, (0.001,) * 3)):
+        records = measured(ours, gpt=theirs, mtp=theirs, jtp=theirs)
+        assert verdict(records, "compression") == "not testable at this scale"
+
+
+def test_the_best_other_of_a_rank_is_the_lowest() -> None:
+    """Here, and in the paper: MTP 57.7, JTP 215.8."""
+    found = driving(10.0, 11.0, 12.0, what=RANK, **of("nextlat", 1))
+    for name, values in {"gpt": (90, 91, 92), "mtp": (50, 51, 52), "jtp": (70, 71, 72)}.items():
+        found += driving(*map(float, values), what=RANK, **of(name, None if name == "gpt" else 1))
+    [row] = [row for row in sheet(found).grids[0].rows if row[0].startswith("Taxi, lower")]
+    assert row[1:3] == ("52.7; MTP 57.7", "Latent rank: 11.0; MTP (d=1) 51.0")
+
+
+def test_what_is_shown_is_of_the_setting_with_most_comparisons() -> None:
+    """Where everybody has two seeds nothing is compared, however many values there are."""
+    here = [
+        replace(r, run=f"{r.run}-p", scale="paper")
+        for r in measured(LOW[:2], gpt=LOW[:2], mtp=LOW[:2])
+    ]
+    there = measured(HIGH, gpt=MIDDLE)
+    [row] = [row for row in sheet([*here, *there]).grids[0].rows if "same state" in row[0]]
+    assert row[2] == "Compression: 0.98; GPT 0.96"
+
+
+def test_a_lead_and_its_routes_are_of_one_setting() -> None:
+    """One state for everything at horizon 8, and another model, at horizon 1, that drives well and
+    was not asked for its compression: the routes of the one do not save the lead of the other."""
+    collapsed = driving(*HIGH, legal=0.0, **of("nextlat", 8))
+    drives = driving(*HIGH, 0.97, **of("nextlat", 1))
+    rivals = measured((), gpt=LOW, mtp=LOW, jtp=LOW)
+    records = [*collapsed, *(r for r in drives if r.metric in BESIDE), *rivals]
+    assert outcomes(records, "compression") == ["ahead, but it behaves worse"] * 3
+    assert verdict(records, "compression") == "does not hold here"

@@ -1,5 +1,6 @@
 """What somebody meets who tries the program cold."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -121,3 +122,23 @@ def test_prompts_without_completions(task: Task) -> None:
     for off in (-1000, 10**6):
         with pytest.raises(ValueError, match=f"token .*: expected 0 to {len(task.vocab) - 1}"):
             task.text(prompts[0] + off)
+
+
+STOPPED = """
+import subprocess
+import sys
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "nextlat_bench.cli.options":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from nextlat_bench.__main__ import main
+main()
+"""
+
+
+def test_stopped_before_it_is_all_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\nstopped\n")

@@ -288,3 +288,7 @@ def test_maps_are_equal_by_content_and_their_arrays_their_own() -> None:
         made(ring, -metres)
     with pytest.raises(ValueError, match=r"StreetMap\.longitude = None: expected an array"):
         made(ring, metres, np.zeros(4))
+    twice = ring.copy()
+    twice[0, 3] = 1  # of two streets to one place a table of distances would have the sum
+    with pytest.raises(ValueError, match="neighbour = .*: expected one exit at most to each"):
+        made(twice, np.where(twice >= 0, 100.0, np.nan))

@@ -22,6 +22,7 @@ from nextlat_bench.decoder import count_parameters
 from nextlat_bench.model import Model, build
 from nextlat_bench.plan import cost
 from nextlat_bench.presets import language as presets
+from nextlat_bench.probes._sampling import documents
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.tasks import _text, language
 from nextlat_bench.tasks._core import SPLITS
@@ -207,6 +208,19 @@ for split in ("train", "validation", "test"):
 content.update("".join(task.vocab.tokens).encode())
 print(content.hexdigest()[:16])
 """
+
+
+def test_rows_of_a_lone_heldout_document_belong_together(tmp_path):
+    """They were documents of their own, and intervals over documents were those over rows."""
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        words = ("".join(rng.choice(list("abcdefgh"), 4)) for _ in range(300))
+        (tmp_path / f"{i}.txt").write_text(" ".join(words))
+    lone = Language(source=str(tmp_path), vocab_size=300, length=16, heldout=0.05)
+    for split in HELD:
+        batch = lone.sample(split, 0, 1000)
+        assert len(batch) > 10
+        assert len(set(documents(batch).tolist())) == 1
 
 
 def test_the_same_everywhere(folder, tmp_path):

@@ -184,3 +184,27 @@ def test_both_intervals_are_over_documents() -> None:
     rows = lookahead.scores(log_probs, np.zeros(4, dtype=int), np.array([3, 3, 5, 5]), "x")
     row = {row.metric: row for row in rows}["cross_entropy"]
     assert row.high == pytest.approx(mean_interval(-np.log([0.8, 0.4]))[1])
+
+
+def test_classes_are_the_commonest_tokens_of_the_training_part(task, monkeypatch):
+    """In their order, which that of all documents together is not."""
+    seen = []
+
+    def spy(hidden, labels, num_classes, test, passes):
+        seen.append(np.bincount(labels, minlength=num_classes)[:-1])
+        return np.zeros((len(test), num_classes))
+
+    monkeypatch.setattr(lookahead, "class_log_probs", spy)
+    measured(Planted(task), task, distances=(1,))
+    assert (np.diff(seen[0]) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("num", "k", "why"), [(1, 1, "too few"), (2, 1, "too few"), (8, 999, "no")]
+)
+def test_what_is_not_measured_says_why(task, monkeypatch, num, k, why):
+    """Of one document or two, none is left for the test."""
+    monkeypatch.setattr(lookahead, "documents", lambda batch: np.arange(len(batch)) % num)
+    for row in measured(Planted(task), task, distances=(k,)).values():
+        assert np.isnan(row.value)
+        assert row.skipped_because.startswith(why)

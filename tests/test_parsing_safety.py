@@ -79,6 +79,23 @@ def test_object_arrays_are_refused(
         assert not woken
 
 
+def test_any_changed_byte_of_the_cache_only_costs_time(cache: Path) -> None:
+    kept = {"hops": np.arange(6, dtype=np.int16), "names": np.array(["a", "bc"])}
+
+    def again() -> _cache.Arrays:
+        return _cache.cached_arrays("changed", lambda: kept, lambda found: set(found) == set(kept))
+
+    again()
+    content = (cache / "changed.npz").read_bytes()
+    for place in range(len(content)):
+        for bit in (1, 32, 128):
+            damaged = bytearray(content)
+            damaged[place] ^= bit
+            (cache / "changed.npz").write_bytes(damaged)
+            found = again()
+            assert all((found[name] == kept[name]).all() for name in kept), (place, bit)
+
+
 def calls(tree: ast.AST) -> list[tuple[str, dict[str, ast.expr]]]:
     return [
         (ast.unparse(node.func), {k.arg: k.value for k in node.keywords if k.arg})

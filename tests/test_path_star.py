@@ -175,6 +175,7 @@ def test_splits_share_no_graph(variant):
     both = Counter(graph for graph, _ in asked)
     assert all(both[graph] == 2 for graph in test), "every test graph is asked for either goal"
     assert task.rejection_rate("test") == pytest.approx(0.8, abs=0.06)
+    assert task.rejection_rate("train") == pytest.approx(0.4, abs=0.03)
     other = PathStar(degree=2, length=3, num_nodes=7, heldout=0.2, variant=variant, seed=1)
     assert test & set(map(graph_of, texts_of(other, "train"))), "the seed decides, too"
 
@@ -260,6 +261,9 @@ def test_prompts_of_another_shape_are_refused():
             task.world().start(bad)
     with pytest.raises(ValueError, match="prompts of type float64: expected integers"):
         task.world().start(prompts * 1.0)
+    for bad in (np.zeros(3, int), [], None):
+        with pytest.raises(ValueError, match=r"completions of shape .*: expected \(n, P\) and"):
+            task.scores(prompts, bad)
     for column in (3, 4, 24, 25, 26):  # a tail, a head, the start, the goal, "="
         wrong = prompts.copy()
         wrong[1, column] = -99

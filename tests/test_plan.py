@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from itertools import accumulate, cycle
 from types import ModuleType
 from typing import Any
 
@@ -129,6 +130,52 @@ def test_a_part_of_the_examples_stands_for_all(monkeypatch: pytest.MonkeyPatch) 
     assert 1 / 4 < part.seconds_per_step / whole.seconds_per_step < 4
 
 
+def test_gradients_grow_with_the_examples_and_updates_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock on which a quarter's gradients take 1 s and an update 2 s: 4 + 2 of a step."""
+    clock = accumulate(cycle([0.0, 1.0, 2.0]))
+    monkeypatch.setattr(plan_module, "now", lambda device: next(clock))
+    run = path_star.run("gpt", "smoke", 0)
+    counted = cost(run)
+    tried = trial(run, counted, counted["flops_per_step"] / plan_module.SECONDS_OF_TRIAL / 4)
+    assert tried is not None
+    assert (tried.examples, tried.seconds_per_step) == (run.training.examples // 4, 6.0)
+
+
+def test_more_examples_than_are_sampled_count_in_proportion() -> None:
+    run = path_star.run("gpt", "smoke", 0)
+    sampled, many = (
+        cost(run.override([f"training.examples={n}", "training.micro_batches=1"]))
+        for n in (plan_module.SAMPLE, 3 * plan_module.SAMPLE)
+    )
+    for name in ("tokens_per_step", "positions_per_step", "flops_per_step"):
+        assert many[name] == 3 * sampled[name], name
+    assert sampled["tokens_per_step"] == plan_module.SAMPLE * run.task.max_length
+
+
+def test_a_plan_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1e18 FLOPs a step at 40% of 989 TFLOP/s are 2,528 s, at 1e15 here 1,000 s."""
+    run = path_star.run("gpt", "smoke", 0).override(["training.micro_batches=2"])
+    run = run.override(["training.steps=36"])
+    counted = {"parameters": 3_000, "decoder_parameters": 1_000, "weight_bytes": 48_000}
+    counted |= {"tokens_per_step": 750.0, "positions_per_step": 1_000.0, "flops_per_step": 1e18}
+    monkeypatch.setattr(plan_module, "cost", lambda run: counted)
+    monkeypatch.setattr(plan_module, "matrix_rate", lambda: 1e15)
+    tried = plan_module.Trial(2_000.0, 3 * 2**20, 16)
+    monkeypatch.setattr(plan_module, "trial", lambda *given: tried)
+    view = plan_view(run, "h100")
+    rows = dict(zip(*(map(str, column.cells) for column in view.columns), strict=True))
+    assert rows["parameters"] == "3,000 (1,000 of them the decoder's)"
+    assert rows["tokens"] == "750 a step, 2.7e+04 in all (75% of the positions)"
+    assert rows["activations"] == "1.5 MiB for each of 2 micro-batches"
+    assert rows["arithmetic"] == "1e+18 FLOPs a step, 3.6e+19 in all"
+    assert rows["here, as measured"].startswith("20.0 hours of training: 3 steps of 16 of 64 ")
+    assert rows["here, at least"].startswith("10.0 hours at 1,000,000 GFLOP/s")
+    assert rows["on one H100"] == "25.3 hours at 40% (assumed) of 989 TFLOP/s"
+    assert rows["in its 80 GB"] == "fits"
+
+
 def test_activations_are_those_of_the_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two short walks leave most of a packed row unused; many do not. Micro-batches share them."""
     run = taxi.run("gpt", "smoke", 0).override(["training.row_length=100", "training.examples=64"])
@@ -146,6 +193,7 @@ def test_activations_are_those_of_the_positions(monkeypatch: pytest.MonkeyPatch)
 def test_what_fits_a_gpu() -> None:
     assert plan_module.fits(80.0, 80.0, 1) == plan_module.fits(160.0, 80.0, 2) == "fits"
     assert "training.micro_batches=3," in plan_module.fits(161.0, 80.0, 2)
+    assert "training.micro_batches=2," in plan_module.fits(160.0, 80.0, 1)
     assert "weights alone do not fit" in plan_module.fits(1.0, 0.0, 1)
     assert plan_module.GPU_MEMORY.keys() == plan_module.GPUS.keys()
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import A5, record, seeds
+from report_records import A5, PATH_STAR, accuracy, record, seeds
 
+from nextlat_bench.report.figures import figure
 from nextlat_bench.report.records import (
     Record,
     collect,
@@ -198,3 +199,13 @@ def test_a_curriculum_is_part_of_the_recipe_not_of_the_setting() -> None:
     assert [len(group) for _, group in variants_of(words)] == [1, 1]
     longer = record(task="a5", task_parameters=A5 | {"growth": 0, "length": 24})
     assert longer.setting != words[0].setting
+
+
+def test_records_without_a_parameter_of_their_task() -> None:
+    """As where a byte of a key was changed: a line says what is wrong, and no figure needs it."""
+    lost = {key: value for key, value in PATH_STAR.items() if key != "num_train"}
+    assert figure("path_star", accuracy("path_star", lost, "decode=greedy", 0.5))[0] is not None
+    for wrong in ({"degree": 2}, PATH_STAR | {"num_train": "x"}, PATH_STAR | {"num_train": [1]}):
+        records = accuracy("path_star", wrong, "decode=greedy", 0.5)
+        with pytest.raises(ValueError, match=r"records with .* cannot be named"):
+            table("path_star", records)

@@ -176,6 +176,10 @@ def test_no_prompt_is_timed_twice_while_there_are_others(
 
     def spy(one: Any, other: Any) -> Any:
         seen.extend(turn.__self__.prompts for turn in one)
+        assert [{turn.__name__ for turn in turns} for turns in (one, other)] == [
+            {"plainly"},
+            {"speculatively"},
+        ]
         return np.ones(len(one)), np.ones(len(one))
 
     monkeypatch.setattr("nextlat_bench.probes.speculation_speed.timed_by_turns", spy)

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import networkx as nx
@@ -112,6 +113,17 @@ def test_the_largest_component_not_the_first():
     assert streets.num_edges == 3
 
 
+def test_of_components_as_large_the_one_with_the_first_node():
+    graph = nx.MultiDiGraph()
+    for node, (x, y) in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        graph.add_node(node, x=x, y=y)
+    for u, v in ((2, 3), (3, 2), (0, 1), (1, 0)):
+        graph.add_edge(u, v, length=10.0)
+    streets = StreetMap.from_graph(graph)
+    assert streets.node_ids.tolist() == ["0", "1"]
+    assert streets.notes["outside_component"] == 2
+
+
 def test_directions_by_hand():
     # at 60 degrees north a degree of longitude is half as far as one of latitude
     steps = {"N": (0, 1), "NE": (2, 1), "E": (1, 0), "SE": (2, -1)}
@@ -174,6 +186,12 @@ def test_a_map_is_a_value(tmp_path):
     assert hash(again) == hash(streets)
     assert again != streets.crop(500)
     assert again != "heliopolis"
+    parts = {field.name: getattr(streets, field.name) for field in fields(streets)}
+    for name in ("neighbour", "length", "longitude", "latitude"):
+        other = parts[name].copy()
+        at = np.unravel_index(np.argmax(other >= 0), other.shape)
+        other[at] = 0 if name == "neighbour" else other[at] + 1e-6
+        assert StreetMap(**parts | {name: other}) != streets, name
     for values in (streets.neighbour, streets.length, streets.longitude, streets.latitude):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0
@@ -265,6 +283,12 @@ def test_a_cache_that_cannot_be_written_only_costs_time(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("NEXTLAT_BENCH_CACHE", str(tmp_path / "file" / "cache"))
     assert (StreetMap.load("heliopolis").crop(1000).hops() >= 0).all()
+
+
+def test_a_cache_in_nobodys_home(monkeypatch):
+    monkeypatch.setenv("NEXTLAT_BENCH_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(ValueError, match="NEXTLAT_BENCH_CACHE = '~nobody-of-this-name/cache'"):
+        StreetMap.load("heliopolis").crop(1000).hops()
 
 
 def test_too_many_nodes_for_all_pairs(monkeypatch):

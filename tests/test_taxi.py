@@ -117,6 +117,12 @@ def test_shortest_and_noisy_paths_against_networkx(heliopolis):
     assert ratio["noisy"].mean() < 1.05
 
 
+def test_no_path_leads_from_a_place_to_itself(heliopolis):
+    task = Taxi(streets=heliopolis.crop(300), generator="shortest", max_nodes=30)
+    origin, destination = task.sample("train", 0, 1024).tokens[:, :2].T
+    assert (origin != destination).all()
+
+
 def test_noise_differs_between_walks_of_one_pair():
     graph = nx.MultiDiGraph()
     for node, (x, y) in enumerate([(0, 0), (1, 1), (1, -1), (2, 0)]):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,30 @@ def test_missing_checkpoints_never_mean_a_silent_fresh_start(tmp_path: Path) -> 
     shutil.rmtree(folder.checkpoints)
     with pytest.raises(RunDirError, match="holds no checkpoint: restore"):
         train(run, folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing: restore it, or delete"),
+        (lambda path: path.write_text('{"precision": "bf17"}'), "damaged .precision = 'bf17'"),
+    ],
+)
+def test_training_never_goes_on_in_a_precision_that_nobody_knows(
+    tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    run, folder = interrupted(tmp_path)
+    damage(folder.provenance)
+    with pytest.raises(RunDirError, match=rf"provenance\.json .*{said}"):
+        train(run, folder, device="cpu")
+
+
+def test_checkpoints_that_a_kill_left_after_the_last_step_are_removed(tmp_path: Path) -> None:
+    run = tiny("training.steps=2")
+    folder = trained(run, tmp_path)
+    folder.save_checkpoint(1, {"state.pt": b"of a training that is over"})
+    train(run, folder, device="cpu")
+    assert not folder.checkpoints.exists()
 
 
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
@@ -314,3 +339,17 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
         assert not checkpoint.exists()
         assert not model.exists()
         assert begun.exists()  # somebody else's, who has not asked for the lock yet
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    done = here(*recipe("a5", tmp_path / "r\udcff", "training.steps=2", objective="gpt"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = here("list", "tasks")
+    assert done.returncode == 2
+    assert done.stderr.startswith("nextlat-bench: the working directory has been removed")

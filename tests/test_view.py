@@ -4,7 +4,15 @@ import random
 import re
 
 import pytest
-from report_records import DETOUR, MADE_UP, a5_records, path_star_records, record, text_of
+from report_records import (
+    DETOUR,
+    MADE_UP,
+    a5_records,
+    countdown_records,
+    path_star_records,
+    record,
+    text_of,
+)
 
 from nextlat_bench.report.tables import DASH
 from nextlat_bench.report.view import measurements_view
@@ -105,3 +113,17 @@ def test_measurements_view_names_the_papers_number_of_the_same_graph_only() -> N
 
     assert "99.8" in sampled(degree=5, num_nodes=100)
     assert "99.8" not in sampled(degree=5, num_nodes=50)
+
+
+@pytest.mark.parametrize(("horizon", "papers"), [(1, "39.2"), (4, "49.7"), (8, "57.3")])
+def test_measurements_view_names_the_papers_number_of_the_same_horizon(
+    horizon: int, papers: str
+) -> None:
+    mine = [
+        r
+        for r in countdown_records()
+        if (r.objective, r.objective_parameters.get("horizon"), r.seed) == ("mtp", horizon, 0)
+    ]
+    lines = text_of(measurements_view(mine), width=140).splitlines()
+    [line] = [line for line in lines if "score=released" in line and "kind=heldout" in line]
+    assert line.split()[-4] == papers

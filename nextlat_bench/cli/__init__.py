@@ -42,6 +42,10 @@ def main() -> None:
 
     on_stop(stop)
     try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries would end the process with words of their own
+        refuse("the working directory has been removed: change to another one")
+    try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -117,7 +117,8 @@ def sweep(
     out: Out = Path("runs"),
     device: Device = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: one per core, or GPU.")
+        int | None,
+        typer.Option(min=1, max=10_000, help="Runs at a time; default: one per core, or GPU."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     probes: Annotated[

@@ -175,6 +175,11 @@ def report(
     chosen = tables or names(rows)
     exhibits = collect_exhibits(*own) if figures or format == "html" else None
     if figures is not None:
+        if odd := [name for name in chosen if not registry.SAFE.fullmatch(name)]:  # a file's, too
+            raise ValueError(
+                f"--figures {figures}: no file can be named after the task {odd[0]!r} that records "
+                f"in {source} have; delete or mend these, or leave --figures out"
+            )
         figures.mkdir(parents=True, exist_ok=True)  # now, lest its tables be made for nothing
     validation = collect_tried(*own)
     if records and not rows and not validation:

@@ -321,7 +321,7 @@ def told_apart(
     and "decoder.", whose fields a record lacks where they came later, at their defaults."""
     named = {key: how for key, how in always.items() if how}
     base = [
-        [how.format(brief(f[key]), **f) for key, how in named.items() if f.get(key) is not None]
+        [_formatted(how, f, key) for key, how in named.items() if f.get(key) is not None]
         for f in facts
     ]
     texts = []
@@ -337,6 +337,14 @@ def told_apart(
             said = say(fact, keys)
         texts.append(", ".join(mine + said))
     return texts
+
+
+def _formatted(how: str, facts: Facts, key: str) -> str:
+    try:
+        return how.format(brief(facts[key]), **facts)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"records with {key} = {facts[key]!r} cannot be named ({said})") from None
 
 
 def differing(facts: Sequence[Facts]) -> list[str]:

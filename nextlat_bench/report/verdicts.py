@@ -162,9 +162,10 @@ def _budget(row: Row) -> Facts:
     return {key: its[key] for key in its if key in BUDGET or key.startswith("decoder.")}
 
 
-def _sides(claim: Claim, block: Block, key: str) -> dict[str, Side]:
+def _sides(claim: Claim, block: Block, key: str, lead: str = "") -> dict[str, Side]:
     """NextLat's side, then each rival's, in one column: of most seeds, then of the least horizon.
-    A rival's is of NextLat's budget and, if it can be, of NextLat's horizon."""
+    A rival's is of NextLat's budget and, if it can be, of NextLat's horizon. `lead`: the column
+    whose seeds count, where it is another one: what stands beside a lead is of the same models."""
 
     def rows_of(objective: str) -> list[Row]:
         mine = [r for r in block.rows if (r.objective, r.source) == (objective, "measured")]
@@ -172,14 +173,14 @@ def _sides(claim: Claim, block: Block, key: str) -> dict[str, Side]:
         horizons = (None, claim.horizon)
         return [r for r in mine if not claim.horizon or r.variant.get("horizon") in horizons]
 
-    found = {US: _side(claim, US, rows_of(US), key)}
-    ours = _first(claim, rows_of(US), key)
+    found = {US: _side(claim, US, rows_of(US), key, lead or key)}
+    ours = _first(claim, rows_of(US), lead or key)
     where = key if key in claim.beside else claim.against_column or key
     for name in claim.against:
         its = rows_of(name)
         equal = [r for r in its if not ours or _budget(r) == _budget(ours)]
         alike = [r for r in equal if not ours or _horizon(r) in (0, _horizon(ours))]
-        side = _side(claim, name, alike or equal or its, where)
+        side = _side(claim, name, alike or equal or its, where, lead or where)
         if its and not equal:
             side = replace(side, lacking=UNEQUAL)
         elif not side.lacking and side.protocol != found[US].protocol:
@@ -201,13 +202,13 @@ def _first(claim: Claim, rows: Sequence[Row], key: str) -> Row | None:
     return min(rows, key=lambda r: (-r.cells[at].num_seeds, _horizon(r)), default=None)
 
 
-def _side(claim: Claim, name: str, rows: Sequence[Row], key: str) -> Side:
-    row = _first(claim, rows, key)
+def _side(claim: Claim, name: str, rows: Sequence[Row], key: str, lead: str) -> Side:
+    row = _first(claim, rows, lead)
     if row is None:
         return Side(label_of(name, ""), NOBODY, "", MISSING)
-    at, horizon = _index(claim, key), _horizon(row)
-    seeds = row.cells[at].num_seeds
-    ties = [r for r in rows if (r.cells[at].num_seeds, _horizon(r)) == (seeds, horizon)]
+    at, by, horizon = _index(claim, key), _index(claim, lead), _horizon(row)
+    most, seeds = row.cells[by].num_seeds, row.cells[at].num_seeds
+    ties = [r for r in rows if (r.cells[by].num_seeds, _horizon(r)) == (most, horizon)]
     lacking = SEVERAL if len(ties) > 1 else ""
     if seeds < SEEDS:
         lacking = TOO_FEW if seeds else MISSING
@@ -220,10 +221,10 @@ def _side(claim: Claim, name: str, rows: Sequence[Row], key: str) -> Side:
 
 def _ahead(claim: Claim, block: Block) -> list[Comparison]:
     """NextLat's value of each column against a number and against each rival's."""
-    beside = {key: _sides(claim, block, key) for key in claim.beside}
     found = []
     for key in claim.columns:
         column, sides = claim.column(key), _sides(claim, block, key)
+        beside = {other: _sides(claim, block, other, key) for other in claim.beside}
         ours, higher = sides.pop(US), _higher(block, column)
         where = block.heading, column, US, ours.label, ours.cell
         if claim.least is not None:

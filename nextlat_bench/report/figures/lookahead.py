@@ -53,7 +53,7 @@ def picture(scene: Scene) -> "Figure":
         least = 1.0
         for row in block.rows:
             looks = line_of(row.drawn_as, mean=row.source == "measured")
-            looks["linestyle"] = dashes.get(row.variant.get("horizon"), "-")
+            looks["linestyle"] = dashes.get(row.variant.get("horizon", 0), "-")
             if row.source == "measured" and (plain := gains(row, "embedding")):
                 panel.plot(*zip(*plain, strict=True), **CHANCE)
             if points := gains(row, "hidden"):

@@ -34,7 +34,7 @@ def by_graph(blocks: list[Block]) -> dict[str, list[Block]]:
         if block.records:
             found[json.dumps(graph, sort_keys=True)].append(block)
     for its in found.values():
-        its.sort(key=lambda block: block.facts["num_train"] or float("inf"))
+        its.sort(key=lambda block: block.facts.get("num_train") or float("inf"))
     return found
 
 
@@ -112,7 +112,7 @@ def data(scene: Scene) -> "Figure":
                     looks = SEED | {"markeredgecolor": colour}
                     panel.plot(x + aside + 0.05 * beside, value(row), **looks)
         panel.axhline(100 / blocks[0].facts["degree"], **CHANCE)
-        sizes = [block.facts["num_train"] for block in blocks]
+        sizes = [block.facts.get("num_train") for block in blocks]
         panel.set_xticks(range(len(sizes)), [f"{n:,}" if n else "never repeated" for n in sizes])
         panel.set(xlabel="training graphs", ylabel="whole paths right, %", ylim=(0, 103))
         panel.set_xlim(-0.3, len(sizes) - 0.7)

@@ -117,9 +117,9 @@ def drafts(scene: Scene) -> "Figure":
                 if metric == next(iter(said_of)):
                     panel.set_title(f"{block.heading}\n{kind}" if k == 0 else kind, loc="left")
     for first in range(0, len(axes), len(kinds)):  # kinds of text are compared at one height
-        most = max(panel.get_ylim()[1] for panel in axes[first : first + len(kinds)])
+        top = max(panel.get_ylim()[1] for panel in axes[first : first + len(kinds)])
         for panel in axes[first : first + len(kinds)]:
-            panel.set_ylim(0, most)
+            panel.set_ylim(0, top)
     entries = means(scene.labels)
     entries |= {f"d = {d}": one_line(color=GREY, linestyle=its) for d, its in dashes.items() if d}
     entries["one seed"] = one_line(**SEED)

@@ -126,16 +126,10 @@ def test_what_decides_is_a_column_and_more_is_better() -> None:
         assert {metric.name: metric.higher_is_better for metric in probe.metrics}[column.metric]
 
 
-def presets_to_hold() -> list[Any]:
-    late = "A5's grid was measured after its records: the preset is theirs (docs/reproduce.md)"
-    marks = {"a5": [pytest.mark.xfail(strict=True, reason=late)]}
-    return [
-        pytest.param(choice, marks=marks.get(choice.task, []), id=f"{choice.task}-{choice.label}")
-        for choice in choices_of(committed_choices())
-    ]
+COMMITTED = choices_of(committed_choices())
 
 
-@pytest.mark.parametrize("choice", presets_to_hold())
+@pytest.mark.parametrize("choice", COMMITTED, ids=lambda each: f"{each.task}-{each.label}")
 def test_presets_have_what_was_best(choice: Any) -> None:
     run: Run = registry.load("presets", choice.task).run(choice.objective, "laptop", 0)
     for name, value in choice.tried[choice.best].items():

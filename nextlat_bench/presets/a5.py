@@ -24,8 +24,9 @@ def run(objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0) -> R
     """One row of the A5 table."""
     made = {"smoke": smoke, "laptop": laptop, "paper": paper}[scale](objective, seed)
     if objective == "gru":  # what a GRU is trained with everywhere
+        unused = Training.muon_learning_rate
         training = replace(made.training, optimizer="adamw", learning_rate=3e-3, clip=1.0)
-        return replace(made, training=training)
+        return replace(made, training=replace(training, muon_learning_rate=unused))
     return made
 
 
@@ -62,6 +63,7 @@ def laptop(objective: str, seed: int) -> Run:
             examples=128,
             optimizer="muon",
             learning_rate=1e-3,
+            muon_learning_rate=0.01,  # results/choices
             warmup_steps=100,
             decay_fraction=0.75,
             decay_power=2.0,

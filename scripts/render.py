@@ -64,7 +64,7 @@ def main(runs: list[str]) -> None:
     )
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    shown = re.sub(MARKED, lambda found: marked(found[1], chosen), text, flags=re.DOTALL)
+    shown = re.sub(MARKED, lambda found: marked(found[1], records, tried), text, flags=re.DOTALL)
     readme.write_text(shown, encoding="utf-8")
 
 
@@ -141,9 +141,10 @@ def machines(records: list[Record], tried: list[Record]) -> str:
     return "\n".join(out) + "\n"
 
 
-def marked(name: str, records: list[Record]) -> str:
-    """What the README shows of a table, between its marks; of a sheet the first grid."""
-    shown = made(name, records)
+def marked(name: str, records: list[Record], tried: list[Record] | None = None) -> str:
+    """What the README shows of a table, between its marks: the settings that a grid chose; of a
+    sheet the first grid."""
+    shown = made(name, settled(records, tried), tried)
     first = replace(shown, grids=shown.grids[:1]) if isinstance(shown, Sheet) else brief(shown)
     return f"<!-- table {name} -->\n\n{first.summary()}\n<!-- end of table -->"
 

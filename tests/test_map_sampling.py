@@ -16,9 +16,16 @@ def test_traversals_are_sampled_at_the_probes_temperature(
     subject = known["noisy_state"]
     walks = probe.traversals(subject, taxi, np.random.default_rng(3))
     assert vocab.end is not None
-    where = taxi.prompts("test", 0, 40), taxi.max_new_tokens, vocab.end, vocab.pad
+    where = taxi.prompts("test", 0, 40), taxi.max_new_tokens
     hot, plain = (
-        generate(subject, *where, np.random.default_rng(3), temperature)[:, 0]
+        generate(
+            subject,
+            *where,
+            end=vocab.end,
+            pad=vocab.pad,
+            rng=np.random.default_rng(3),
+            temperature=temperature,
+        )[:, 0]
         for temperature in (3.0, 1.0)
     )
     assert (hot != plain).any()

@@ -17,7 +17,7 @@ test-all: $(VENV)/installed  ## the long tests too, and which lines none of them
 	$(BIN)/pytest -m "slow or not slow" -o faulthandler_timeout=3600 \
 		--cov --cov-report=term:skip-covered --cov-fail-under=90
 
-bench: $(VENV)/installed  ## speed beside the peers; half an hour of a machine that does nothing else
+bench: $(VENV)/installed  ## speed beside the peers; forty minutes of a machine that does nothing else
 	$(BIN)/pip install -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 

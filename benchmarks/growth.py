@@ -117,8 +117,8 @@ def draw(panels: dict[str, Panel]) -> None:
         after = zip(x, [*x[1:], float("inf")], strict=True)
         ticks = [v for v, larger in after if larger > 1.3 * v]  # labels side by side
         axis.set_xticks(ticks, [f"{v:,}" for v in ticks], rotation=45 if max(x) > 999 else 0)
-        spread_of = max(y) / min(y)
-        subs = (1.0, 2.0, 5.0) if spread_of < 10 else (1.0, 3.0) if spread_of < 100 else (1.0,)
+        rise = max(y) / min(y)
+        subs = (1.0, 2.0, 5.0) if rise < 10 else (1.0, 3.0) if rise < 100 else (1.0,)
         axis.yaxis.set_major_locator(LogLocator(subs=subs))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
         axis.minorticks_off()

@@ -53,7 +53,7 @@ def settle_provenance(
     if compiled:
         check_compiler(device)
     facts: dict[str, Any] = {
-        "run": run.id,
+        "run_sha256": run_dir.run_digest,
         "precision": chosen_precision(run.training, device),
         "compiled": compiled,
         "sharded": sharded,

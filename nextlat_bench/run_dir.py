@@ -97,31 +97,35 @@ class RunDir:
         if read_json(self.run_json) != json.loads(to_bytes(run.to_json())):
             self.run()  # says what is wrong, if it is no run of this version
             raise RunDirError(f"{self.run_json} describes another run: use another --out")
-        self.check_sources(run)
+        self.check_begun(run)
 
     def run(self) -> Run:
         """The run that this folder holds; a task or an objective of somebody's own must say what
         it said when the run began."""
         run = self._read_run(Run.from_json)
-        if self.provenance.exists():
-            begun = read_json(self.provenance)
-            if begun.get("run", run.id) != run.id:  # runs of older versions do not say theirs
-                raise RunDirError(
-                    f"{self.run_json} is of another run than {begun['run']}, which was "
-                    "begun here: restore it, or delete the folder and run again"
-                )
-        self.check_sources(run)
+        self.check_begun(run)
         return run
 
-    def check_sources(self, run: Run) -> None:
-        """Data of two worlds never meet in one run: refuses code that has changed since it began.
-        Runs that began with an older version say nothing of theirs."""
-        now = sources(run)
-        if not now or not self.provenance.exists():
+    @property
+    def run_digest(self) -> str:
+        """Of what run.json says, however it is laid out."""
+        return hashlib.sha256(to_bytes(read_json(self.run_json))).hexdigest()
+
+    def check_begun(self, run: Run) -> None:
+        """Data of two worlds never meet in one run: refuses a run.json, or code, that has changed
+        since it began. Runs that began with an older version say nothing of theirs."""
+        if not self.provenance.exists():
             return
-        begun = read_json(self.provenance).get("sources", now)
+        begun, digest = read_json(self.provenance), self.run_digest
+        if begun.get("run_sha256", digest) != digest:
+            raise RunDirError(
+                f"{self.run_json} is of another run than the one that was begun here: restore it, "
+                "or delete the folder and run again"
+            )
+        now = sources(run)
+        before = begun.get("sources", now)
         for what in now:
-            if now[what] != begun.get(what):
+            if now[what] != before.get(what):
                 raise RunDirError(
                     f"{self.path} was begun with other code of the {what}: put its file, and those "
                     "beside it that it imports, back as they were, or begin anew with another --out"

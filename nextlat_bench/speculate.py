@@ -219,6 +219,7 @@ def speculate(
     subject: TrainedModel,
     prompts: IntArray,
     max_new: int,
+    *,
     end: int,
     pad: int,
     rng: np.random.Generator | None = None,

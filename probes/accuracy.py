@@ -6,7 +6,7 @@ NextLat (Teoh et al. 2025, arXiv 2511.05963), section 5 and Appendix F, samples 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,10 +96,8 @@ class Accuracy(Probe):
             assert answers is not None
             yield "parallel", top1(subject, prompts)[answers >= 0].reshape(len(prompts), -1)
             return
-        end, pad, most = end_of(task), task.vocab.pad, task.max_new_tokens
-        yield "greedy", generate(subject, prompts, most, end=end, pad=pad, batch=MAX_ROWS)
+        most = task.max_new_tokens
+        how: dict[str, Any] = {"end": end_of(task), "pad": task.vocab.pad, "batch": MAX_ROWS}
+        yield "greedy", generate(subject, prompts, most, **how)
         if self.sampled:
-            yield (
-                "sampled",
-                generate(subject, prompts, most, end=end, pad=pad, rng=rng, batch=MAX_ROWS),
-            )
+            yield "sampled", generate(subject, prompts, most, **how, rng=rng)

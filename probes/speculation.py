@@ -7,7 +7,7 @@ How fast it is stands apart, in `speculation_speed`, since a clock never shows t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,9 @@ class Case(NamedTuple):
         return generate(self.model, self.prompts, self.max_new, end=self.end, pad=self.pad)
 
     def speculatively(self, rng: np.random.Generator | None = None) -> tuple[IntArray, Trace]:
-        where = self.prompts, self.max_new, self.end, self.pad
-        return speculate(self.model, *where, rng, draft=self.draft, threshold=self.threshold)
+        how: dict[str, Any] = {"end": self.end, "pad": self.pad, "rng": rng}
+        how |= {"draft": self.draft, "threshold": self.threshold}
+        return speculate(self.model, self.prompts, self.max_new, **how)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def keep_provenance(folders: list[Path], named: set[str]) -> None:
         if (run := folder.path.name) in named and folder.trained.exists():
             facts = read_json(folder.provenance) | read_json(folder.trained)
             del facts["command"]  # the settings are the records'; its paths are nobody's business
-            lines[run] = json.dumps({"run": run} | facts | {"run": run})
+            lines[run] = json.dumps({"run": run, **facts})
     kept = sorted(line for run, line in lines.items() if run in named)
     PROVENANCE.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 

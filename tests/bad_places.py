@@ -114,7 +114,7 @@ UNTRAINED: Places = {
     "folder-model": (changed("model.safetensors", Path.mkdir), "is not a regular file"),
     "cut-trained": (changed("trained.json", holding("{")), "trained.json is damaged"),
     "bad-steps": (edited("run.json", training={"steps": 0}), "Training.__init__() missing"),
-    "other-run": (edited("run.json", seed=7), "run.json is of another run than"),
+    "other-run": (edited("run.json", seed=7), "run.json is of another run than the one"),
     "bad-field": (edited("run.json", decoder={"layers": 0}), "DecoderConfig.layers = 0"),
     "unknown-task": (
         edited("run.json", task={"name": "taxy", "parameters": {}}),

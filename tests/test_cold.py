@@ -125,7 +125,6 @@ def test_prompts_without_completions(task: Task) -> None:
 
 
 STOPPED = """
-import subprocess
 import sys
 
 class Stop:

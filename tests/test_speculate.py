@@ -74,7 +74,14 @@ def test_greedy_output_is_plain_greedy_decodings(
     stop, pad = task.vocab.ids.get(end, -1), task.vocab.pad
     plain = generate(trained, prompts, task.max_new, end=stop, pad=pad)
     out, trace = speculate(
-        trained, prompts, task.max_new, stop, pad, draft=draft, threshold=threshold, batch=600
+        trained,
+        prompts,
+        task.max_new,
+        end=stop,
+        pad=pad,
+        draft=draft,
+        threshold=threshold,
+        batch=600,
     )
     assert np.array_equal(out, plain)
     going = trace.drafted >= 0
@@ -159,8 +166,8 @@ def test_unsure_drafts_stop_early() -> None:
     model = small(NextLat())
     ids = np.zeros((200, 1), dtype=np.int64)
     ids[:, 0] = np.arange(200) % 4
-    sure = speculate(model, ids, 20, -1, -9, draft=10, threshold=1e-9)[1]
-    unsure = speculate(model, ids, 20, -1, -9, draft=10, threshold=1.0)[1]
+    sure = speculate(model, ids, 20, end=-1, pad=-9, draft=10, threshold=1e-9)[1]
+    unsure = speculate(model, ids, 20, end=-1, pad=-9, draft=10, threshold=1.0)[1]
     assert sure.drafted.max() == 10
     assert unsure.drafted.max() == 1  # the unsure token itself is still verified
 
@@ -170,7 +177,7 @@ def test_latent_dynamics_that_are_perfect_are_accepted_at_any_length(
     cycler: TrainedModel, draft: int
 ) -> None:
     prompts = np.arange(12)[:, None]
-    out, trace = speculate(cycler, prompts, 24, -1, -9, draft=draft)
+    out, trace = speculate(cycler, prompts, 24, end=-1, pad=-9, draft=draft)
     assert np.array_equal(out, (prompts + 1 + np.arange(24)) % 12)
     assert np.array_equal(trace.accepted, trace.drafted)
     assert trace.drafted.max() == draft
@@ -263,7 +270,8 @@ def test_inexact_sampling_fails_the_same_test(name: str, kind: type[Sampled]) ->
 def test_sampling_repeats_by_its_seed() -> None:
     model, ids = small(NextLat()), np.zeros((50, 1), dtype=np.int64)
     first, again, other = (
-        speculate(model, ids, 6, END, PAD, np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+        speculate(model, ids, 6, end=END, pad=PAD, rng=np.random.default_rng(seed))[0]
+        for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -330,27 +338,29 @@ def test_what_drafts_nothing_is_refused(taxi: Any) -> None:
     ids = np.zeros((1, 1), dtype=np.int64)
     for model in (small(GPT()), known_subject("oracle", taxi)):
         with pytest.raises(ValueError, match="drafts nothing: only trained models of nextlat, mtp"):
-            speculate(model, ids, 4, END, PAD)  # type: ignore[arg-type]
+            speculate(model, ids, 4, end=END, pad=PAD)  # type: ignore[arg-type]
     for draft in (0, 11):
         with pytest.raises(
             ValueError, match=f"draft = {draft}: expected a whole number from 1 to 10"
         ):
-            speculate(small(NextLat()), ids, 4, END, PAD, draft=draft)
+            speculate(small(NextLat()), ids, 4, end=END, pad=PAD, draft=draft)
     with pytest.raises(ValueError, match="max_new = 0: expected a whole number from 1"):
-        speculate(small(NextLat()), ids, 0, END, PAD)
+        speculate(small(NextLat()), ids, 0, end=END, pad=PAD)
 
 
 def test_no_prompts() -> None:
-    out, trace = speculate(small(NextLat()), np.zeros((0, 2), dtype=np.int64), 5, END, PAD)
+    out, trace = speculate(small(NextLat()), np.zeros((0, 2), dtype=np.int64), 5, end=END, pad=PAD)
     assert out.shape == (0, 5)
     assert trace.drafted.shape == (0, 4)
 
 
 def test_near_temperature_0_sampling_is_greedy() -> None:
     model, ids = small(NextLat()), np.arange(4)[:, None].repeat(20, axis=0)
-    greedy = speculate(model, ids, 6, END, PAD)[0]
+    greedy = speculate(model, ids, 6, end=END, pad=PAD)[0]
     cold, warm = (
-        speculate(model, ids, 6, END, PAD, np.random.default_rng(0), temperature)[0]
+        speculate(
+            model, ids, 6, end=END, pad=PAD, rng=np.random.default_rng(0), temperature=temperature
+        )[0]
         for temperature in (1e-4, 1.0)
     )
     np.testing.assert_array_equal(cold, greedy)

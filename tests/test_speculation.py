@@ -50,7 +50,7 @@ def test_every_number_follows_from_the_traces(model: TrainedModel) -> None:
     prompts = task.prompts("test", 0, 60)
     end, pad = task.vocab.end, task.vocab.pad
     for k, kind, here in ((1, "even", prompts[::2]), (3, "odd", prompts[1::2])):
-        out, trace = speculate(model, here, task.max_new, end, pad, draft=k)
+        out, trace = speculate(model, here, task.max_new, end=end, pad=pad, draft=k)
         where, rounds = f"draft={k},kind={kind}", list(zip(trace.drafted, trace.accepted))  # noqa: B905
         drafted = [int(d) for row, _ in rounds for d in row if d >= 0]
         accepted = [int(a) for _, row in rounds for a in row if a >= 0]

@@ -110,14 +110,14 @@ def list_(
         print(f"{kind}:")
         lines = [*(registry.entries(kind) if kind in registry.KINDS else other_entries(kind))]
         wide = max((len(name) for name, _ in lines), default=0)
+        width = get_terminal_size().columns if sys.stdout.isatty() else None  # else a line each
         for name, line in lines:
             head = f"  {name:<{wide}}  "
-            if sys.stdout.isatty():  # elsewhere a line each
-                width = get_terminal_size().columns
-                line = fill(line, width, initial_indent=head, subsequent_indent=" " * len(head))
+            if width:
+                indent = " " * len(head)
+                print(fill(line, width, initial_indent=head, subsequent_indent=indent))
             else:
-                line = head + line
-            print(line)
+                print(head + line)
 
 
 @app.command()

@@ -24,9 +24,9 @@ def run(objective: str = "nextlat", scale: Scale = "laptop", seed: int = 0) -> R
     """One row of the A5 table."""
     made = {"smoke": smoke, "laptop": laptop, "paper": paper}[scale](objective, seed)
     if objective == "gru":  # what a GRU is trained with everywhere
-        unused = Training.muon_learning_rate
-        training = replace(made.training, optimizer="adamw", learning_rate=3e-3, clip=1.0)
-        return replace(made, training=replace(training, muon_learning_rate=unused))
+        adamw: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 3e-3, "clip": 1.0}
+        adamw["muon_learning_rate"] = Training.muon_learning_rate  # not in use
+        return replace(made, training=replace(made.training, **adamw))
     return made
 
 

@@ -108,29 +108,30 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
                     ordered = [tuple(each) for each in zip(*both, strict=True)]
                     found.append(Choice(*who, ordered[0], ordered[1]))
     grids = grouped(found, lambda choice: {"": choice.heading})
-    return [choice for _, grid in grids for choice in _settled(grid)]
+    return [choice for _, grid in grids for choice in _decided(grid)]
 
 
 def as_chosen(records: Iterable[Record], tried: Iterable[Record]) -> list[Record]:
     """What verdicts and figures are of: of the settings that a grid of these records of the
     validation split tried of a model, those that it chose, once as many seeds of them are measured.
     """
-    kept = distinct(records)
+    rows = distinct(records)
+    kept = {record.run: record for record in rows}  # a record of each run
     for choice in choices_of(tried):
         who = {"objective": choice.objective, "horizon": choice.horizon}
-        seeds: dict[str, set[int]] = {_text(facts): set() for facts in choice.tried}
-        its: dict[str, str] = {}  # run -> which of those that were tried
-        for record in kept:
-            if record.task != choice.task or record.setting != choice.setting:
-                continue
+        runs: dict[str, list[Record]] = {_text(facts): [] for facts in choice.tried}
+        for record in kept.values():
             text = _text({key: record.recipe.get(key) for key in choice.tried[0]})
-            if _model(record) == who and text in seeds:
-                seeds[text].add(record.seed)
-                its[record.run] = text
+            alike = (record.task, record.setting) == (choice.task, choice.setting)
+            if alike and _model(record) == who and text in runs:
+                runs[text].append(record)
         best = _text(choice.tried[choice.best])
-        beaten = {text for text in seeds if len(seeds[text]) <= len(seeds[best])} - {best}
-        kept = Distinct(record for record in kept if its.get(record.run) not in beaten)
-    return kept
+        seeds = {text: len({record.seed for record in some}) for text, some in runs.items()}
+        for text, some in runs.items():
+            if text != best and seeds[text] <= seeds[best]:
+                for record in some:
+                    del kept[record.run]
+    return Distinct(record for record in rows if record.run in kept)
 
 
 def _deciding(task: str, layout: Layout) -> Column | None:
@@ -140,7 +141,7 @@ def _deciding(task: str, layout: Layout) -> Column | None:
     return next((known[which] for which in OWN if which in known), None)
 
 
-def _settled(grid: Sequence[Choice]) -> list[Choice]:
+def _decided(grid: Sequence[Choice]) -> list[Choice]:
     """The choices of one grid, with the value that each model gets."""
     by_text: dict[str, list[float]] = {}
     for choice in grid:

@@ -39,10 +39,14 @@ def made(
     if name == "validity":
         return validity.validity_sheet(records, committed_known())
     if name == "choices":
-        return choices.choices_sheet(committed_choices() if tried is None else tried)
+        return choices.choices_sheet(_grid(tried))
     return tables.table(name, records)
 
 
 def settled(records: Iterable[Record], tried: Iterable[Record] | None = None) -> list[Record]:
     """Without settings that a grid passed over, in verdicts and figures; tables have all."""
-    return choices.as_chosen(records, committed_choices() if tried is None else tried)
+    return choices.as_chosen(records, _grid(tried))
+
+
+def _grid(tried: Iterable[Record] | None) -> Iterable[Record]:
+    return committed_choices() if tried is None else tried

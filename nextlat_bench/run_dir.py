@@ -111,18 +111,22 @@ class RunDir:
         """Of what run.json says, however it is laid out."""
         return hashlib.sha256(to_bytes(read_json(self.run_json))).hexdigest()
 
+    def check_same_run(self) -> None:
+        """Refuses a run.json that has changed since the run began."""
+        digest = self.run_digest
+        if read_json(self.provenance).get("run_sha256", digest) != digest:
+            raise RunDirError(
+                f"{self.run_json} is of another run than the one that was begun here: restore it, "
+                "or delete the folder and run again"
+            )
+
     def check_begun(self, run: Run) -> None:
         """Data of two worlds never meet in one run: refuses a run.json, or code, that has changed
         since it began. Runs that began with an older version say nothing of theirs."""
         if not self.provenance.exists():
             return
-        begun, digest = read_json(self.provenance), self.run_digest
-        if begun.get("run_sha256", digest) != digest:
-            raise RunDirError(
-                f"{self.run_json} is of another run than the one that was begun here: restore it, "
-                "or delete the folder and run again"
-            )
-        now = sources(run)
+        self.check_same_run()
+        begun, now = read_json(self.provenance), sources(run)
         before = begun.get("sources", now)
         for what in now:
             if now[what] != before.get(what):

@@ -5,7 +5,7 @@ folder, HERE for its recipe; an argument that is a key of bad_places.PLACES is m
 working directory. Wrong values of fields, and damaged JSON: bad_fields.py.
 """
 
-from bad_places import DRAWN, HALVES, MEASURED, STATES, UNFINISHED, UNTRAINED, Places
+from bad_places import DRAWN, HALVES, MEASURED, OTHER, STATES, UNFINISHED, UNTRAINED, Places
 
 __all__ = ["COMMANDS", "HERE", "RUN"]
 
@@ -214,7 +214,7 @@ COMMANDS: dict[str, Refusals] = {
         "unknown GPU": (["plan", "taxi", "--gpu", "h10"], "did you mean 'h100'"),
     },
     "show": {
-        **states(["show"], STATES, MEASURED),
+        **states(["show"], STATES, OTHER, MEASURED),
         "no folder": (["show"], "Missing argument"),
         "no such run": (["show", "nowhere"], "nowhere"),
         "a file": (["show", "a-file"], "a-file"),

@@ -107,6 +107,9 @@ HALVES: Places = {
     "no-model": (changed("model.safetensors", nothing), "model.safetensors is missing: restore it"),
     "no-trained": (changed("trained.json", nothing), "trained.json is missing: restore it"),
 }
+OTHER: Places = {
+    "other-run": (edited("run.json", seed=7), "run.json is of another run than the one"),
+}
 UNTRAINED: Places = {
     **HALVES,
     "cut-model": (changed("model.safetensors", holding(b"cut")), "model.safetensors is damaged"),
@@ -114,7 +117,7 @@ UNTRAINED: Places = {
     "folder-model": (changed("model.safetensors", Path.mkdir), "is not a regular file"),
     "cut-trained": (changed("trained.json", holding("{")), "trained.json is damaged"),
     "bad-steps": (edited("run.json", training={"steps": 0}), "Training.__init__() missing"),
-    "other-run": (edited("run.json", seed=7), "run.json is of another run than the one"),
+    **OTHER,
     "bad-field": (edited("run.json", decoder={"layers": 0}), "DecoderConfig.layers = 0"),
     "unknown-task": (
         edited("run.json", task={"name": "taxy", "parameters": {}}),

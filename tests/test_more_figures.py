@@ -1,6 +1,7 @@
 """Taxi, data efficiency, spectra, training, drafts and maps: what is drawn is what was measured."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from figure_records import (
 )
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from report_records import PATH_STAR, accuracy
 
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import figure
 from nextlat_bench.report.figures.lookahead import DISTANCES
-from nextlat_bench.report.figures.style import FALSE, LOOKS, UNUSED
+from nextlat_bench.report.figures.style import FALSE, LOOKS, OTHERS, UNUSED
 
 # ---- taxi
 
@@ -228,3 +229,31 @@ def test_what_has_no_map_leaves_no_gap() -> None:
     made = drawn("taxi_map", records, replace(exhibits, maps=kept))
     titles = [axes.get_title("left").partition(",")[0] for axes in made.axes]
     assert titles == ["GPT", "JTP (d=1)", "NextLat (d=1)"]
+
+
+# linear sRGB as seen without long- or medium-wave cones (Machado, Oliveira and Fernandes, 2009)
+BLIND = {
+    "none": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+}
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB of linear sRGB."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = (xyz @ rgb / [0.9505, 1, 1.089]).clip(0)
+    x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", BLIND)
+def test_objectives_are_told_apart_whatever_cones_one_has(eyes: str) -> None:
+    """By 15 in CIELAB, where 2 is just seen; and each has a mark of its own."""
+    seen = {}
+    for colour, marker in [*LOOKS.values(), *OTHERS]:
+        rgb = np.array(to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        seen[colour, marker] = lab((np.array(BLIND[eyes]) @ linear).clip(0, 1))
+    assert len({marker for _, marker in seen}) == len(seen)
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen.values(), 2)) > 15

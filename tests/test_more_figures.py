@@ -251,9 +251,9 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 def test_objectives_are_told_apart_whatever_cones_one_has(eyes: str) -> None:
     """By 15 in CIELAB, where 2 is just seen; and each has a mark of its own."""
     seen = {}
-    for colour, marker in [*LOOKS.values(), *OTHERS]:
-        rgb = np.array(to_rgb(colour))
+    for shade, marker in [*LOOKS.values(), *OTHERS]:
+        rgb = np.array(to_rgb(shade))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        seen[colour, marker] = lab((np.array(BLIND[eyes]) @ linear).clip(0, 1))
+        seen[shade, marker] = lab((np.array(BLIND[eyes]) @ linear).clip(0, 1))
     assert len({marker for _, marker in seen}) == len(seen)
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen.values(), 2)) > 15

@@ -85,6 +85,7 @@ COMMON: Refusals = {  # the verbs that name a task: VERB is put in
     "no map": (["taxi", "--streets", "nowhere.csv"], "nowhere.csv: no such file"),
 }
 OUT = {
+    "": "--out '': expected a path",
     "/dev/null/x": "/dev/null",
     "a-file": "a-file",
     "a-fifo": "a-fifo",
@@ -244,6 +245,10 @@ COMMANDS: dict[str, Refusals] = {
         "unknown format": (["report", "taxi", "--format", "pdf"], "no format named 'pdf'"),
         "empty format": (["report", "--format", ""], "no format named ''"),
         "no such records": (["report", "--records", "nowhere"], "nowhere"),
+        **{
+            f"empty {x}": (["report", x, ""], f"{x} '': expected")
+            for x in ("--figures", "--records")
+        },
         "no records": (["report", "--records", "a-folder"], "no records in a-folder: run some"),
         **{
             name: (["report", "taxi", "--records", name, "--figures", "drawn"], says)

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
@@ -21,6 +22,7 @@ GOES_ON = {  # the verbs that keep what they have done
     "probe": "; the same command goes on with the probe that it was at",
 }
 SECONDS_TO_SAY_IT = 10.0
+PLACES = ("--out", "--figures", "--records", "--map")  # an empty path would be the folder one is in
 LOST_PEER = re.compile("gloo|nccl", re.IGNORECASE)
 
 
@@ -45,6 +47,9 @@ def main() -> None:
         os.getcwd()
     except FileNotFoundError:  # libraries would end the process with words of their own
         refuse("the working directory has been removed: change to another one")
+    for option, value in pairwise(sys.argv):
+        if option in PLACES and not value:
+            refuse(f"{option} '': expected a path (. is the folder that you are in)")
     try:
         code = app(standalone_mode=False)
     except BrokenPipeError:  # whoever read the output has seen enough

@@ -91,6 +91,24 @@ def test_verdicts_and_figures_are_of_what_was_chosen() -> None:
     assert as_chosen([*chosen, *passed_over], []) == distinct([*chosen, *passed_over])
 
 
+def test_a_grid_of_one_setting_speaks_for_those_that_have_none() -> None:
+    """As presets do; of its own scale, and not where another setting has a grid, too."""
+
+    def at(rate: float, value: float, radius: float, **changes: Any) -> list[Record]:
+        place = {"task_parameters": TAXI | {"radius": radius}}
+        return at_rate(rate, value, value, value, **place, **changes)
+
+    chosen, passed_over = at(0.02, 0.5, 300.0), at(0.01, 0.9, 300.0)
+    assert as_chosen([*chosen, *passed_over], BOTH) == distinct(chosen)
+    elsewhere = {"task_parameters": TAXI | {"radius": 500.0}}
+    two = [*BOTH, *tried(0.7, 0.5, 0.6, **elsewhere)]
+    assert as_chosen([*chosen, *passed_over], two) == distinct([*chosen, *passed_over])
+    here = [*at(0.02, 0.5, 500.0), *at(0.01, 0.9, 500.0)]
+    assert as_chosen(here, two) == distinct(here[3:])
+    larger = [*at(0.02, 0.5, 300.0, scale="paper"), *at(0.01, 0.9, 300.0, scale="paper")]
+    assert as_chosen(larger, BOTH) == distinct(larger)
+
+
 def test_a_value_that_is_missing_is_never_the_best() -> None:
     [choice] = choices_of(tried(None, 0.1, 0.0))
     assert choice.tried[choice.best] == {"training.muon_learning_rate": 0.02}

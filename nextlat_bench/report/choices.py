@@ -114,24 +114,34 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
 def as_chosen(records: Iterable[Record], tried: Iterable[Record]) -> list[Record]:
     """What verdicts and figures are of: of the settings that a grid of these records of the
     validation split tried of a model, those that it chose, once as many seeds of them are measured.
+    As presets do, a task's only grid at a scale also speaks where it was not made: on other graphs.
     """
     rows = distinct(records)
     kept = {record.run: record for record in rows}  # a record of each run
-    for choice in choices_of(tried):
-        who = {"objective": choice.objective, "horizon": choice.horizon}
-        runs: dict[str, list[Record]] = {_text(facts): [] for facts in choice.tried}
-        for record in kept.values():
-            text = _text({key: record.recipe.get(key) for key in choice.tried[0]})
-            alike = (record.task, record.setting) == (choice.task, choice.setting)
-            if alike and _model(record) == who and text in runs:
-                runs[text].append(record)
-        best = _text(choice.tried[choice.best])
-        seeds = {text: len({record.seed for record in some}) for text, some in runs.items()}
-        for text, some in runs.items():
-            if text != best and seeds[text] <= seeds[best]:
-                for record in some:
-                    del kept[record.run]
+    choices = choices_of(tried)
+    places = [(c.task, c.objective, c.horizon, c.setting["scale"], c.setting) for c in choices]
+    for choice, (*model, place) in zip(choices, places, strict=True):
+        alone = all(where == place for *who, where in places if who == model)
+        mine = [r for r in kept.values() if [r.task, *_model(r).values(), r.scale] == model]
+        for setting, group in grouped(mine, lambda record: record.setting):
+            if alone or setting == place:
+                for run in _passed_over(choice, group):
+                    del kept[run]
     return Distinct(record for record in rows if record.run in kept)
+
+
+def _passed_over(choice: Choice, records: Iterable[Record]) -> list[str]:
+    """Of these runs of one model in one setting, those of what was tried and not chosen, if the
+    chosen has as many seeds."""
+    runs: dict[str, list[Record]] = {_text(facts): [] for facts in choice.tried}
+    for record in records:
+        text = _text({key: record.recipe.get(key) for key in choice.tried[0]})
+        if text in runs:
+            runs[text].append(record)
+    seeds = {text: len({record.seed for record in some}) for text, some in runs.items()}
+    best = _text(choice.tried[choice.best])
+    few = [text for text in runs if text != best and seeds[text] <= seeds[best]]
+    return [record.run for text in few for record in runs[text]]
 
 
 def _deciding(task: str, layout: Layout) -> Column | None:

@@ -38,7 +38,8 @@ RULE = (
     "least 95.0) its own interval is compared. No correction is made for multiple comparisons.",
     f"Each side needs {SEEDS} seeds and the same decoder, steps, examples and probe parameters. "
     "Settings that a validation grid tried and passed over do not count, once as many seeds of "
-    "what it chose are measured. If NextLat has several others, the one with most seeds is taken, "
+    "what it chose are measured; a task's only grid also speaks for graphs and maps on which none "
+    "was made. If NextLat has several others, the one with most seeds is taken, "
     "then the one with the smallest horizon. A rival's are first restricted to NextLat's horizon, "
     "if it has that, then chosen in the same order. If several are still left there is no verdict.",
     "Rank and compression: a lead counts only where its routes are not behind in being legal or in "

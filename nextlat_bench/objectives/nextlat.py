@@ -105,13 +105,12 @@ class NextLat(Objective):
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         hidden = decoder(*batch.inputs)
         next_token, logits = scored_loss(decoder, hidden, batch)
-        latent, kl = self.auxiliary(
-            decoder, cast(LatentDynamics, extra), batch, hidden, logits.detach()
-        )
+        dynamics = cast(LatentDynamics, extra)
+        latent, kl = self.auxiliary(decoder, dynamics, batch, hidden, logits.detach())
         total = next_token + self.latent_weight * latent + self.kl_weight * kl
-        parts = {"next_token": next_token, "latent": latent} | (
-            {"kl": kl} if self.kl_weight else {}
-        )
+        parts = {"next_token": next_token, "latent": latent}
+        if self.kl_weight:
+            parts["kl"] = kl
         return Losses(total, {k: v.detach() for k, v in parts.items()}, hidden.detach())
 
     def auxiliary(

@@ -29,6 +29,7 @@ __all__ = [
     "check_each",
     "check_field",
     "check_heldout",
+    "check_length",
     "check_number",
     "check_option",
     "check_pairs",
@@ -149,6 +150,12 @@ def check_whole(name: str, value: int, least: int, most: int = LONGEST) -> None:
     """Raises a ValueError unless it is a whole number from least to most."""
     if not is_int(value) or not least <= value <= most:
         raise ValueError(f"{name} = {value!r}: expected a whole number from {least} to {most}")
+
+
+def check_length(length: int) -> None:
+    """Raises a ValueError unless so many tokens may follow a prompt in `World.histories`."""
+    if not is_int(length) or length < 0:
+        raise ValueError(f"length = {length!r}: expected an integer >= 0")
 
 
 def check_split(split: Split) -> None:

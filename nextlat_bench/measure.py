@@ -17,7 +17,8 @@ from nextlat_bench import registry
 from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe, unmeasured
-from nextlat_bench.report.records import Facts, Record, plain, read, record_file, write
+from nextlat_bench.report.facts import Facts
+from nextlat_bench.report.records import Record, plain, read, record_file, write
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.sources import source
 from nextlat_bench.subject import Subject

@@ -89,9 +89,7 @@ class LengthGeneralization(Probe):
         Metric("whole", True, "share", "words right at every position up to this one"),
         Metric("reach", True, "positions", "up to where accuracy stays above the threshold"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset()
     catches: ClassVar[tuple[str, ...]] = ("uniform", "forgetful", "window", "drifting")
-    misses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_count(self, "num_words")

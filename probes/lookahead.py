@@ -87,8 +87,6 @@ class Lookahead(Probe):
         Metric("cross_entropy", False, "nats", "of the class of the token ahead"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int = 256
     distances: tuple[int, ...] = tuple(range(1, 21))

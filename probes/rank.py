@@ -128,8 +128,6 @@ class OfStates(Probe):
     """A probe of the hidden states of the first held-out sequences."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_positions: int = 256 * 256
     positions: Positions = "all"

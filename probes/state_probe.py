@@ -83,8 +83,6 @@ class StateProbe(Probe):
         Metric("state_accuracy", True, "share", "test positions whose state is read off right"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world", "hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int = 512
     test_share: float = 0.25

@@ -129,7 +129,7 @@ class NextLat(Objective):
         row_of = torch.full_like(token, -1)  # position -> its row of `teacher`
         row_of[batch.scored] = torch.arange(len(batch.scored), device=token.device)
         p = teacher.softmax(-1)
-        information = (p * teacher.log_softmax(-1)).sum(-1)  # (S,)
+        negative_entropy = (p * teacher.log_softmax(-1)).sum(-1)  # (S,)
         head = decoder.head.weight.detach()
 
         latent = kl = h.new_zeros((), dtype=torch.float32)
@@ -147,7 +147,7 @@ class NextLat(Objective):
                 rows = rows[judged]
                 student = g if len(rows) == len(g) else g.index_select(0, judged)
                 logits = F.linear(student, head)
-                kl = kl + kernels.kl_divergence(logits, p[rows], information[rows])
+                kl = kl + kernels.kl_divergence(logits, p[rows], negative_entropy[rows])
         return latent / self.horizon, kl / self.horizon
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:

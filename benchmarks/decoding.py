@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import peers
 from benchmarks._core import Section, alternate, one_thread, ratio, shown, spread
-from benchmarks.peers import Shape
 from benchmarks.probing import trained
 from benchmarks.training import matrix_rates
 from nextlat_bench.decoder import Decoder, count_parameters
 from nextlat_bench.generate import generate
-from nextlat_bench.llama import llama_weights
+from nextlat_bench.llama import llama_config, llama_weights
 from nextlat_bench.tasks._core import IntArray
 from nextlat_bench.trained import TrainedModel
 
@@ -29,14 +27,10 @@ SHARE = "ours, share of the matrix limit"
 
 def as_llama(decoder: Decoder) -> Any:
     """transformers' Llama with the weights of a decoder of ours."""
-    config = decoder.config
-    shape = Shape(config.layers, config.heads, config.width, 1, decoder.max_length)
-    model: Any = peers.llama(shape, decoder.vocab_size)[0]
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model: Any = LlamaForCausalLM(LlamaConfig(**llama_config(decoder)))
     model.load_state_dict(llama_weights(decoder))
-    model.config.rms_norm_eps = 1e-5
-    for module in model.modules():
-        if hasattr(module, "variance_epsilon"):
-            module.variance_epsilon = 1e-5
     return model.eval()
 
 

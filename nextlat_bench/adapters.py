@@ -162,8 +162,8 @@ class CallableModel(Subject):
 
     A torch module is given a tensor on its own device, and is in evaluation mode while it is asked;
     anything else is given a NumPy array of int64. Either may return either, or what holds them as
-    `.logits`. They need not be normalised, and of padding
-    alone they may be anything. Sessions read the whole prefix again.
+    `.logits`. They need not be normalised, and of padding alone they may be anything. Sessions read
+    the whole prefix again.
     """
 
     kind = "callable"

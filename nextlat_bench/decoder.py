@@ -7,7 +7,6 @@ each other, and positions restart in each.
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -213,12 +212,9 @@ class Decoder(nn.Module):
         angle = torch.cat([angle, angle], dim=-1)  # (max_length, D/H)
         self.register_buffer("rotations", torch.stack([angle.cos(), angle.sin()]), persistent=False)
         self.register_buffer("turn", kernels.quarter_turn(d), persistent=False)
-        initialise(self)
+        initialise(self, config.zero_init_residual)
         if config.mark_start:
             self.start = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
-        if config.zero_init_residual:
-            for block in self.blocks:
-                cast(Block, block).zero_residual()
 
     def attended(
         self, length: int, past: int, document: Tensor | None, position: Tensor | None
@@ -273,13 +269,18 @@ class Decoder(nn.Module):
         return self.norm(self.trunk(tokens, document, position, cache)[0])  # type: ignore[no-any-return]
 
 
-def initialise(module: nn.Module) -> None:
-    """Every Linear and Embedding ~ N(0, 0.02), biases zero."""
+def initialise(module: nn.Module, zero_residual: bool = False) -> None:
+    """Every Linear and Embedding ~ N(0, 0.02), biases zero; with `zero_residual` every block starts
+    as the identity."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
+    if zero_residual:
+        for part in module.modules():
+            if isinstance(part, Block):
+                part.zero_residual()
 
 
 def count_parameters(module: nn.Module) -> int:

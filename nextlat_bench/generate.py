@@ -62,12 +62,8 @@ def _read_on(
             break
         if worth_dropping(going):
             left = np.flatnonzero(going)
-            session, rows, tokens, going = (
-                session.select(left),
-                rows[left],
-                tokens[left],
-                going[left],
-            )
+            session = session.select(left)
+            rows, tokens, going = rows[left], tokens[left], going[left]
         session.advance(tokens)
     return out
 

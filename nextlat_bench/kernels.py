@@ -105,11 +105,11 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 class _KLDivergence(Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, p: Tensor, negative_entropy: Tensor) -> Tensor:
         log_q = logits.float().log_softmax(-1)
         ctx.save_for_backward(log_q, p)
         ctx.dtype = logits.dtype
-        return (information.sum() - _dot(p, log_q)) / len(p)
+        return (negative_entropy.sum() - _dot(p, log_q)) / len(p)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -159,9 +159,9 @@ def _applied(piece: Any, *arguments: Any) -> Any:
     return piece.forward(_NoTape(), *arguments)
 
 
-def kl_divergence(logits: Tensor, p: Tensor, information: Tensor) -> Tensor:
+def kl_divergence(logits: Tensor, p: Tensor, negative_entropy: Tensor) -> Tensor:
     """KL(p || softmax(logits)), the mean of n rows: (n, V), (n, V) and (n,) sums of p log p."""
-    return cast(Tensor, _applied(_KLDivergence, logits, p, information))
+    return cast(Tensor, _applied(_KLDivergence, logits, p, negative_entropy))
 
 
 def smooth_l1(x: Tensor, target: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from nextlat_bench import registry
 from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe, unmeasured
-from nextlat_bench.report.records import Facts, Record, plain, read, record_file, write
+from nextlat_bench.report.facts import Facts
+from nextlat_bench.report.records import Record, plain, read, record_file, write
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.sources import source
 from nextlat_bench.subject import Subject
@@ -195,7 +196,7 @@ def rows(
     identity: Identity,
 ) -> list[Record]:
     """Measurements as records; where the probe does not apply, records without a value say why."""
-    units = {metric.name: metric.unit for metric in probe.metrics}
+    metrics = {metric.name: metric for metric in probe.metrics}
     who = f"probe {probe.name}"
     if not isinstance(measurements, Iterable):
         raise ValueError(f"{who} gave a {type(measurements).__name__}: expected Measurements")
@@ -205,23 +206,22 @@ def rows(
         for m in measurements:
             if not isinstance(m, Measurement):
                 raise ValueError(f"{who} gave a {type(m).__name__}: expected a Measurement")
-            if m.metric not in units:
+            if m.metric not in metrics:
                 raise ValueError(f"{who}: {m.metric!r} is none of its metrics")
             what = f"{m.metric} {m.condition}".strip()
             if (m.metric, m.condition) in seen:
                 raise ValueError(f"{who} gave {what!r} twice")
             seen.add((m.metric, m.condition))
-            check_possible(m, units[m.metric], f"{who}: {what}")
+            check_possible(m, metrics[m.metric].unit, f"{who}: {what}")
             found.append(m)
     except NotApplicable as reason:
         found = [unmeasured(metric.name, str(reason)) for metric in probe.metrics]
-    directions = {metric.name: metric.higher_is_better for metric in probe.metrics}
     return [
         Record(
             **identity,
             probe=probe.name,
             probe_parameters=parameters,
-            higher_is_better=directions[m.metric],
+            higher_is_better=metrics[m.metric].higher_is_better,
             **asdict(m),
         )
         for m in found

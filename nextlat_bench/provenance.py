@@ -31,25 +31,7 @@ def settle_provenance(
 ) -> dict[str, Any]:
     """Writes where and with what the run is made, once: its precision, fp32 or bf16, and more."""
     if resumed:
-        advice = f"restore it, or delete {run_dir.path} and run again"
-        if not run_dir.provenance.exists():
-            raise RunDirError(f"{run_dir.provenance} is missing: {advice}")
-        begun = read_json(run_dir.provenance, precision=str)
-        if begun["precision"] not in ("fp32", "bf16"):  # else it would go on in fp32
-            found = f"precision = {begun['precision']!r}"
-            raise RunDirError(f"{run_dir.provenance} is damaged ({found}): {advice}")
-        if (
-            begun["precision"] == "bf16"
-            and not native_bf16(device)
-            and run.training.precision == "auto"
-        ):
-            raise RunDirError(
-                f"{run_dir.path} was begun in bf16, which {device} here lacks: "
-                "finish it where it was begun, or delete the folder to start afresh"
-            )
-        if begun.get("compiled"):
-            check_compiler(device)
-        return begun
+        return resumed_provenance(run, run_dir, device)
     if compiled:
         check_compiler(device)
     facts: dict[str, Any] = {
@@ -70,6 +52,26 @@ def settle_provenance(
         "command": [word.encode(errors="replace").decode() for word in sys.argv],  # a path's bytes
     }
     atomic_write(run_dir.provenance, to_bytes(facts))
+    return facts
+
+
+def resumed_provenance(run: Run, run_dir: RunDir, device: str) -> dict[str, Any]:
+    """What was written when the run began; a RunDirError where it cannot go on so on `device`."""
+    advice = f"restore it, or delete {run_dir.path} and run again"
+    if not run_dir.provenance.exists():
+        raise RunDirError(f"{run_dir.provenance} is missing: {advice}")
+    facts = read_json(run_dir.provenance, precision=str)
+    precision = facts["precision"]
+    if precision not in ("fp32", "bf16"):  # else it would go on in fp32
+        found = f"precision = {precision!r}"
+        raise RunDirError(f"{run_dir.provenance} is damaged ({found}): {advice}")
+    if precision == "bf16" and run.training.precision == "auto" and not native_bf16(device):
+        raise RunDirError(
+            f"{run_dir.path} was begun in bf16, which {device} here lacks: "
+            "finish it where it was begun, or delete the folder to start afresh"
+        )
+    if facts.get("compiled"):
+        check_compiler(device)
     return facts
 
 

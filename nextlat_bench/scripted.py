@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 NUDGE = 1e-9  # too little to be seen in a probability
+SEEN = 4096  # training sequences from which a subject knows what answers there are
 
 
 class _ScriptedSession(Session):
@@ -229,7 +230,7 @@ class Forgetful(Scripted):
 
     name = "forgetful"
 
-    def __init__(self, task: Task, num_sequences: int = 4096) -> None:
+    def __init__(self, task: Task, num_sequences: int = SEEN) -> None:
         super().__init__(task)
         batch = task.sample("train", 0, num_sequences)
         row, t = np.nonzero(batch.targets[:, 1:] >= 0)
@@ -292,6 +293,6 @@ class CleverHans(Oracle):
         super().__init__(task, task.world() and PathStarWorld(task, any_arm=True))
 
 
-def _answers(task: Task, num_sequences: int = 4096) -> BoolArray:
+def _answers(task: Task) -> BoolArray:
     """(V,): which tokens are ever an answer?"""
-    return np.isin(np.arange(len(task.vocab)), task.sample("train", 0, num_sequences).targets)
+    return np.isin(np.arange(len(task.vocab)), task.sample("train", 0, SEEN).targets)

@@ -248,8 +248,9 @@ def speculate(
         how = choice, draft, threshold
         parts.append(verify_rounds(drafter_of(subject), ids, max_new, end, pad, *how))
     outs, traces = zip(*parts, strict=True)
-    facts = ([getattr(trace, name) for trace in traces] for name in ("drafted", "accepted"))
-    return np.concatenate(outs), Trace(*map(np.concatenate, facts))
+    drafted = np.concatenate([trace.drafted for trace in traces])
+    accepted = np.concatenate([trace.accepted for trace in traces])
+    return np.concatenate(outs), Trace(drafted, accepted)
 
 
 @torch.inference_mode()

@@ -33,14 +33,21 @@ class TrainedModel(Subject):
         self.vocab_size = model.decoder.vocab_size
         self.readings = ("hidden", "embedding", *["trunk"] * (run.objective.head_blocks > 0))
 
-    @torch.inference_mode()
     def start(self, prompts: IntArray) -> "TrainedSession":
-        return TrainedSession(self, KeyValueCache(), prompts)
+        cache = KeyValueCache()
+        return TrainedSession(self, cache, self.read(prompts, cache))
+
+    @torch.inference_mode()
+    def read(self, tokens: IntArray, cache: KeyValueCache) -> FloatArray:
+        """(n, k) tokens after what `cache` holds, which grows -> (n, V) log-probabilities of the
+        next."""
+        ids, (decoder, extra) = self.to_ids(tokens), (self.model.decoder, self.model.extra)
+        hidden = self.objective.hidden(decoder, extra, ids, cache)[:, -1]
+        return self.log_softmax(self.objective.logits(decoder, extra, hidden, ids[:, -1]))
 
     @torch.inference_mode()
     def log_probs(self, tokens: IntArray) -> FloatArray:
-        ids = self.to_ids(tokens)
-        decoder, extra = self.model.decoder, self.model.extra
+        ids, (decoder, extra) = self.to_ids(tokens), (self.model.decoder, self.model.extra)
         hidden = self.objective.hidden(decoder, extra, ids)
         return self.log_softmax(self.objective.logits(decoder, extra, hidden, ids))
 
@@ -96,31 +103,15 @@ class TrainedModel(Subject):
 class TrainedSession(Session):
     """n sequences and the keys and values of all that was read."""
 
-    def __init__(
-        self, subject: TrainedModel, cache: KeyValueCache, tokens: IntArray | None
-    ) -> None:
-        self.subject, self.cache = subject, cache
-        if tokens is not None:
-            self.read(tokens)
-
-    @torch.inference_mode()
-    def read(self, tokens: IntArray) -> None:
-        """(n, k) further tokens, in one pass."""
-        subject = self.subject
-        decoder, extra = subject.model.decoder, subject.model.extra
-        ids = subject.to_ids(tokens)
-        hidden = subject.objective.hidden(decoder, extra, ids, self.cache)[:, -1]
-        logits = subject.objective.logits(decoder, extra, hidden, ids[:, -1])
-        self.log_probs = subject.log_softmax(logits)
+    def __init__(self, subject: TrainedModel, cache: KeyValueCache, log_probs: FloatArray) -> None:
+        self.subject, self.cache, self.log_probs = subject, cache, log_probs
 
     def advance(self, tokens: IntArray) -> None:
-        self.read(tokens[:, None])
+        self.log_probs = self.subject.read(tokens[:, None], self.cache)
 
     def select(self, rows: IntArray) -> "TrainedSession":
         index = torch.as_tensor(rows, device=self.subject.device)
-        session = TrainedSession(self.subject, self.cache.select(index), None)
-        session.log_probs = self.log_probs[rows]
-        return session
+        return TrainedSession(self.subject, self.cache.select(index), self.log_probs[rows])
 
 
 def to_numpy(values: Tensor) -> FloatArray:

@@ -68,14 +68,14 @@ class Probe(ABC):
     """A frozen, keyword-only dataclass: its fields are its parameters.
 
     `name` is the file's name. `catches` and `misses` name the known-answer subjects that it can and
-    cannot tell from the true world model.
+    cannot tell from the true world model; where these or `requires` are not given, there are none.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
-    requires: ClassVar[frozenset[str]]  # of: world, hidden, dynamics, coordinates
-    catches: ClassVar[tuple[str, ...]]
-    misses: ClassVar[tuple[str, ...]]
+    requires: ClassVar[frozenset[str]] = frozenset()  # of: world, hidden, dynamics, coordinates
+    catches: ClassVar[tuple[str, ...]] = ()
+    misses: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Whoever asks it, a probe refuses a subject of another vocabulary."""

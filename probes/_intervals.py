@@ -8,7 +8,8 @@ from nextlat_bench.probes._core import Measurement
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 
-__all__ = ["ratio", "ratio_measurement", "share", "share_measurement", "skipped"]
+__all__ = ["ratio", "ratio_measurement", "share", "share_measurement", "share_of_clusters"]
+__all__ += ["skipped"]
 
 
 def skipped(why: Counter[str]) -> tuple[int, str]:
@@ -45,6 +46,12 @@ def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[f
         return value, min(low, value), max(high, value)
     low, high = mean_interval(value + residuals)
     return value, max(low, 0.0), min(high, 1.0)
+
+
+def share_of_clusters(right: BoolArray, unit: IntArray) -> tuple[float, float, float]:
+    """(n,) trials, of which those of one (n,) `unit` are not independent -> as `share`."""
+    _, unit, counts = np.unique(unit, return_inverse=True, return_counts=True)
+    return share(np.bincount(unit, right, minlength=len(counts)), counts)
 
 
 def ratio_measurement(

@@ -39,7 +39,6 @@ class Accuracy(Probe):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", True, "share", "completions that are right"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset()
     catches: ClassVar[tuple[str, ...]] = (
         "uniform",
         "accept_everything",

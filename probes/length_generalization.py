@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
 from nextlat_bench.probes._intervals import share_measurement, skipped
 from nextlat_bench.probes._sampling import MAX_ROWS, top1
 from nextlat_bench.probes._states import states_of
@@ -89,9 +89,7 @@ class LengthGeneralization(Probe):
         Metric("whole", True, "share", "words right at every position up to this one"),
         Metric("reach", True, "positions", "up to where accuracy stays above the threshold"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset()
     catches: ClassVar[tuple[str, ...]] = ("uniform", "forgetful", "window", "drifting")
-    misses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_count(self, "num_words")
@@ -138,11 +136,7 @@ class LengthGeneralization(Probe):
 
 def missing(reading: str, lengths: list[int], reason: str) -> Iterator[Measurement]:
     """The same rows without values: a dash in every table, never a zero."""
-    nan = float("nan")
-    cells = [
-        (metric, f"{reading},length={length}")
-        for length in lengths
-        for metric in ("accuracy", "whole")
-    ]
-    for metric, condition in [*cells, ("reach", reading)]:
-        yield Measurement(metric, nan, nan, nan, 0, skipped_because=reason, condition=condition)
+    for length in lengths:
+        for metric in ("accuracy", "whole"):
+            yield unmeasured(metric, reason, f"{reading},length={length}")
+    yield unmeasured("reach", reason, reading)

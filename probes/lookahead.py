@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe, unmeasured
-from nextlat_bench.probes._intervals import ratio_measurement, share
+from nextlat_bench.probes._intervals import ratio_measurement, share_of_clusters
 from nextlat_bench.probes._sampling import documents
 from nextlat_bench.probes._states import read, readings, standardised, states_of
 from nextlat_bench.subject import Subject
@@ -87,8 +87,6 @@ class Lookahead(Probe):
         Metric("cross_entropy", False, "nats", "of the class of the token ahead"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int = 256
     distances: tuple[int, ...] = tuple(range(1, 21))
@@ -151,10 +149,8 @@ def scores(
     log_probs: FloatArray, labels: IntArray, document: IntArray, condition: str
 ) -> Iterator[Measurement]:
     """(n, C), (n,), (n,) -> the two metrics; the last class is never right."""
-    _, unit, counts = np.unique(document, return_inverse=True, return_counts=True)
     n = len(labels)
     right = log_probs[:, :-1].argmax(axis=1) == labels
-    hits = np.bincount(unit, right, minlength=len(counts))
-    yield Measurement("accuracy", *share(hits, counts), n, condition=condition)
+    yield Measurement("accuracy", *share_of_clusters(right, document), n, condition=condition)
     nats = -log_probs[np.arange(n), labels].astype(np.float64)
-    yield ratio_measurement("cross_entropy", nats, np.ones(n), condition, unit)
+    yield ratio_measurement("cross_entropy", nats, np.ones(n), condition, document)

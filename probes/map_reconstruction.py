@@ -245,9 +245,8 @@ class MapReconstruction(Probe):
         """The subject's completions of held-out prompts, as turns."""
         end = end_of(task)
         prompts = task.prompts("test", 0, self.num_trials)
-        how: dict[str, Any] = {"end": end, "pad": task.vocab.pad}  # greedy
-        if self.temperature > 0:
-            how |= {"rng": rng, "temperature": self.temperature}
+        how: dict[str, Any] = {"end": end, "pad": task.vocab.pad, "temperature": self.temperature}
+        how["rng"] = rng if self.temperature > 0 else None  # greedy without
         tokens = generate(subject, prompts, task.max_new_tokens, **how)
         turn_of = np.full(len(task.vocab), -1)
         turn_of[[task.vocab.ids[direction] for direction in DIRECTIONS]] = np.arange(8)

@@ -50,9 +50,7 @@ class Perplexity(Probe):
         Metric("tokens", None, "count", "targets, the end of each document included"),
         Metric("bytes", None, "count", "of the text that the targets stand for"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset()
     catches: ClassVar[tuple[str, ...]] = ("uniform",)
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int | None = None  # None: the whole split
     resamples: int = 2_000

@@ -103,10 +103,16 @@ def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
 
 
-def in_groups(sequences: Sequence[FloatArray]) -> list[FloatArray]:
+def in_groups(sequences: Sequence[FloatArray]) -> list[Moments]:
     """The hidden states of sequences in ten groups, fewer where there are fewer sequences."""
     bounds = np.linspace(0, len(sequences), min(NUM_GROUPS, len(sequences)) + 1).astype(int)
-    return [np.concatenate(sequences[a:b]) for a, b in pairwise(bounds)]
+    return [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]
+
+
+def without_each(groups: list[Moments]) -> list[list[Moments]]:
+    """All groups but one, for each of them; nothing where they are fewer than ten."""
+    each = range(len(groups)) if len(groups) == NUM_GROUPS else ()
+    return [groups[:g] + groups[g + 1 :] for g in each]
 
 
 def jackknife(without: Sequence[float]) -> float:
@@ -122,8 +128,6 @@ class OfStates(Probe):
     """A probe of the hidden states of the first held-out sequences."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_positions: int = 256 * 256
     positions: Positions = "all"
@@ -198,7 +202,7 @@ class Rank(OfStates):
         """Deterministic: the first held-out sequences, `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), float(sequences[0].shape[1])
-        hidden = [Moments.of(group) for group in in_groups(sequences)]
+        hidden = in_groups(sequences)
 
         def plain(some: list[Moments]) -> float:
             return effective_rank(stack(some, centred=False))
@@ -220,12 +224,10 @@ class Rank(OfStates):
             ("effective_rank", "trunk", "trunk"),
         ):
             if reading in readings:
-                states = self.hidden_states(subject, task, reading)
-                groups = [Moments.of(group) for group in in_groups(states)]
+                groups = in_groups(self.hidden_states(subject, task, reading))
                 wanted += [(metric, plain, groups, where)]
         for metric, formula, groups, where in wanted:
             value = formula(groups)
-            some = groups if len(groups) == NUM_GROUPS else []
-            half = jackknife([formula(some[:g] + some[g + 1 :]) for g in range(len(some))])
+            half = jackknife([formula(some) for some in without_each(groups)])
             yield Measurement(metric, value, value - half, value + half, n, condition=where)
         yield Measurement("width", width, width, width, n)

@@ -14,13 +14,13 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric
 from nextlat_bench.probes.rank import (
-    NUM_GROUPS,
     Moments,
     OfStates,
     above_rounding,
     in_groups,
     jackknife,
     stack,
+    without_each,
 )
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import FloatArray, Task
@@ -55,10 +55,9 @@ class Spectrum(OfStates):
         """Deterministic: `rng` is not used."""
         sequences = self.hidden_states(subject, task)
         n, width = sum(map(len, sequences)), sequences[0].shape[1]
-        groups = [Moments.of(group) for group in in_groups(sequences)]
+        groups = in_groups(sequences)
         sigma = values(groups, width)
-        others = [groups[:g] + groups[g + 1 :] for g in range(len(groups))]
-        without = [values(some, width) for some in others if len(groups) == NUM_GROUPS]
+        without = [values(some, width) for some in without_each(groups)]
         for k in largest(width):
             for metric, formula in (("relative", relative), ("share", share)):
                 value = formula(sigma, k)

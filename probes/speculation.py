@@ -56,10 +56,6 @@ class Case(NamedTuple):
 class DraftingProbe(Probe):
     """What both probes of drafts share: held-out prompts, by kind, under each length of a draft."""
 
-    requires: ClassVar[frozenset[str]] = frozenset()
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
-
     num_prompts: int = 256
     drafts: tuple[int, ...] = (1, 2, 5, 10)
     threshold: float = 0.5

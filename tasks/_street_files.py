@@ -124,6 +124,27 @@ def _read_file(path: Path) -> Edges:
 
 def _read_csv(path: Path, data: bytes) -> Edges:
     """A table of exits with the header `node,direction,neighbour`, taken as it stands."""
+    exits = _exits(path, data)
+    found = {node for node, _ in exits} | {neighbour for neighbour, _ in exits.values()}
+    # published sequences count nodes from 0: keep their numbers
+    numeric = all(re.fullmatch(r"[0-9]{1,18}", node) for node in found)
+    nodes = sorted(found, key=int) if numeric else sorted(found)
+    index = {node: i for i, node in enumerate(nodes)}
+    none = np.empty(0)
+    return Edges(
+        str(path),
+        node_ids=np.array(nodes),
+        u=np.array([index[node] for node, _ in exits]),
+        v=np.array([index[neighbour] for neighbour, _ in exits.values()]),
+        longitude=none,
+        latitude=none,
+        length=none,
+        direction=np.array([direction for _, direction in exits]),
+    )
+
+
+def _exits(path: Path, data: bytes) -> dict[tuple[str, int], tuple[str, int]]:
+    """(node, direction) -> the neighbour, and the line that says so. At least one."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,22 +178,7 @@ def _read_csv(path: Path, data: bytes) -> Edges:
         raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
     if not exits:
         raise ValueError(f"{path}: no exits; expected rows of {','.join(header)}")
-    found = {node for node, _ in exits} | {neighbour for neighbour, _ in exits.values()}
-    # published sequences count nodes from 0: keep their numbers
-    numeric = all(re.fullmatch(r"[0-9]{1,18}", node) for node in found)
-    nodes = sorted(found, key=int) if numeric else sorted(found)
-    index = {node: i for i, node in enumerate(nodes)}
-    none = np.empty(0)
-    return Edges(
-        str(path),
-        node_ids=np.array(nodes),
-        u=np.array([index[node] for node, _ in exits]),
-        v=np.array([index[neighbour] for neighbour, _ in exits.values()]),
-        longitude=none,
-        latitude=none,
-        length=none,
-        direction=np.array([direction for _, direction in exits]),
-    )
+    return exits
 
 
 def _check_xml(path: Path, data: bytes, kind: str) -> None:

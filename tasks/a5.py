@@ -182,10 +182,9 @@ class A5(DrawnTask):
             of = split_by_hash(row_hash(words[:, : self.length]), self.seed, self.heldout)
             return (words[of == own],)
 
-        share = 1 - 2 * self.heldout if split == "train" else self.heldout
         (words,), rejected = fill(
             BLOCK,
-            share,
+            self.share_of(split),
             candidates,
             f"no {split} word of length {self.length} over {self.group}: too few words for "
             f"heldout = {self.heldout}",

@@ -234,7 +234,7 @@ class Countdown(DrawnTask):
     ) -> tuple[IntArray, int, int]:
         """(m,) targets -> (m, k) inputs that make them, in a split by content (None: in any); how
         many candidates were drawn, and how many of these fit."""
-        share = {"train": 1 - 2 * self.heldout, None: 1.0}.get(split, self.heldout)
+        share = 1.0 if split is None else self.share_of(split)
         inputs = np.empty((len(targets), self.num_inputs), np.int64)
         missing = np.arange(len(targets))
         tried, made = np.zeros((2, self.max_target + 1), np.int64)  # candidates for each target

@@ -41,10 +41,10 @@ from nextlat_bench.tasks._core import (
     block_rng,
     check_count,
     check_field,
+    check_length,
     check_option,
     check_pairs,
     check_tokens,
-    is_int,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
 
@@ -259,7 +259,7 @@ class PathStar(DrawnTask):
 
         (paths,), rejected = fill(
             BLOCK,
-            1 - 2 * self.heldout if split == "train" else self.heldout,
+            self.share_of(split),
             candidates,
             f"no {split} graph of {self.degree} arms and paths of {self.length} nodes over "
             f"{self.num_nodes}: too few graphs for heldout = {self.heldout}",
@@ -335,8 +335,7 @@ class PathStarWorld(World):
     def histories(self, states: States, length: int, rng: np.random.Generator) -> IntArray:
         """The same graph with its edges in a new order, and the path so far: `length` can be
         nothing but the state's position."""
-        if not is_int(length) or length < 0:
-            raise ValueError(f"length = {length!r}: expected an integer >= 0")
+        check_length(length)
         width = self.task.prompt_length + length
         tokens = np.full((len(states), width), self.vocab.pad, np.int32)
         if length <= self.task.length:

@@ -38,11 +38,11 @@ from nextlat_bench.tasks._core import (
     check_count,
     check_field,
     check_heldout,
+    check_length,
     check_option,
     check_pairs,
     check_range,
     check_tokens,
-    is_int,
     is_number,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, split_by_hash
@@ -86,7 +86,6 @@ class Taxi(DrawnTask):
         fits = self.max_nodes >= self.min_nodes
         check_field(self, "max_nodes", fits, f"at least min_nodes = {self.min_nodes}")
         check_heldout(self)
-        object.__setattr__(self, "heldout", float(self.heldout))
         check_option(self, "generator", get_args(Generator))
         if self.radius is not None:
             metres = is_number(self.radius) and self.radius > 0
@@ -135,7 +134,7 @@ class Taxi(DrawnTask):
         rng = block_rng(self.seed, split, block)
         parts, rejected = fill(
             BLOCK,
-            1 - 2 * self.heldout if split == "train" else self.heldout,
+            self.share_of(split),
             lambda n: self._candidates(split, n, rng),
             f"no {split} walk of {self.map.source} with {self.map.num_nodes} intersections: "
             f"too few pairs for heldout = {self.heldout}",
@@ -323,8 +322,7 @@ class TaxiWorld(World):
 
     def histories(self, states: IntArray, length: int, rng: np.random.Generator) -> IntArray:
         """Uniform walks backwards: each step takes one of the streets that lead here."""
-        if not is_int(length) or length < 0:
-            raise ValueError(f"length = {length!r}: expected an integer >= 0")
+        check_length(length)
         node, destination = self.node(states), self.destination(states)
         num_nodes, (starts, source, turn) = self.streets.num_nodes, self._incoming
         tokens = np.empty((len(node), 2 + length), np.int32)

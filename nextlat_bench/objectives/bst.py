@@ -48,10 +48,7 @@ class Beliefs(nn.Module):
         self.gate_up = nn.Linear(both, 2 * inner, bias=False)
         self.down = nn.Linear(inner, both, bias=False)
         self.joint_norm = RMSNorm(both)
-        initialise(self)
-        if config.zero_init_residual:
-            for block in self.blocks:
-                cast(Block, block).zero_residual()
+        initialise(self, config.zero_init_residual)
 
     def encode(self, embedded: Tensor, attended: Attended) -> Tensor:
         """(B, T, D) embeddings of suffixes, last token first -> (B, T, D) backward states."""

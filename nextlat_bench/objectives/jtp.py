@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
-from nextlat_bench.decoder import Decoder, RMSNorm, initialise
+from nextlat_bench.decoder import Decoder, RMSNorm, causal_mask, initialise
 from nextlat_bench.objectives._core import Losses, MultiToken, ahead_loss
 from nextlat_bench.run import DecoderConfig
 
@@ -50,7 +50,7 @@ class PlanningHead(nn.Module):
         qkv = self.qkv(z).view(N, k, 3, self.heads, D // self.heads)
         q, key, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, H, k, D/H)
         scores = q @ key.transpose(-1, -2) * (D // self.heads) ** -0.5 + self.bias[:, :k, :k]
-        causal = torch.ones(k, k, dtype=torch.bool, device=h.device).tril()
+        causal = causal_mask(k, h.device)
         weights = scores.float().masked_fill(~causal, float("-inf")).softmax(-1).to(v.dtype)
         y = self.out((weights @ v).transpose(1, 2).reshape(N, k, D))
         residual = torch.arange(k, device=h.device)[None, :, None] > 0

@@ -28,10 +28,7 @@ class Heads(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(horizon))
         self.norms = nn.ModuleList(RMSNorm(config.width) for _ in range(horizon))
-        initialise(self)
-        if config.zero_init_residual:
-            for block in self.blocks:
-                cast(Block, block).zero_residual()
+        initialise(self, config.zero_init_residual)
 
 
 @dataclass(frozen=True, kw_only=True)

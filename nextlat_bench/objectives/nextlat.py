@@ -105,13 +105,12 @@ class NextLat(Objective):
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         hidden = decoder(*batch.inputs)
         next_token, logits = scored_loss(decoder, hidden, batch)
-        latent, kl = self.auxiliary(
-            decoder, cast(LatentDynamics, extra), batch, hidden, logits.detach()
-        )
+        dynamics = cast(LatentDynamics, extra)
+        latent, kl = self.auxiliary(decoder, dynamics, batch, hidden, logits.detach())
         total = next_token + self.latent_weight * latent + self.kl_weight * kl
-        parts = {"next_token": next_token, "latent": latent} | (
-            {"kl": kl} if self.kl_weight else {}
-        )
+        parts = {"next_token": next_token, "latent": latent}
+        if self.kl_weight:
+            parts["kl"] = kl
         return Losses(total, {k: v.detach() for k, v in parts.items()}, hidden.detach())
 
     def auxiliary(
@@ -130,7 +129,7 @@ class NextLat(Objective):
         row_of = torch.full_like(token, -1)  # position -> its row of `teacher`
         row_of[batch.scored] = torch.arange(len(batch.scored), device=token.device)
         p = teacher.softmax(-1)
-        information = (p * teacher.log_softmax(-1)).sum(-1)  # (S,)
+        negative_entropy = (p * teacher.log_softmax(-1)).sum(-1)  # (S,)
         head = decoder.head.weight.detach()
 
         latent = kl = h.new_zeros((), dtype=torch.float32)
@@ -148,7 +147,7 @@ class NextLat(Objective):
                 rows = rows[judged]
                 student = g if len(rows) == len(g) else g.index_select(0, judged)
                 logits = F.linear(student, head)
-                kl = kl + kernels.kl_divergence(logits, p[rows], information[rows])
+                kl = kl + kernels.kl_divergence(logits, p[rows], negative_entropy[rows])
         return latent / self.horizon, kl / self.horizon
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:

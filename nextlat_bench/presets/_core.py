@@ -11,7 +11,7 @@ from nextlat_bench.probes.teacher_forced import TeacherForced
 from nextlat_bench.probes.transition import Transition
 from nextlat_bench.run import Scale
 
-__all__ = ["chosen", "of_answers"]
+__all__ = ["chosen", "looking_ahead", "of_answers"]
 
 
 def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:
@@ -19,6 +19,12 @@ def chosen(objective: str, settings: dict[str, dict[str, Any]]) -> Any:
     kind = registry.load("objectives", objective)
     names = [getattr(parent, "name", "") for parent in kind.__mro__]
     return kind(**next((settings[name] for name in names if name in settings), {}))
+
+
+def looking_ahead(horizon: int, **nextlat: Any) -> dict[str, dict[str, Any]]:
+    """Settings under which all objectives look equally far ahead, and NextLat's other ones."""
+    ahead = {"horizon": horizon}
+    return {"nextlat": ahead | nextlat, "mtp": ahead, "jtp": ahead}
 
 
 def of_answers(scale: Scale, trials: int, paper_trials: int) -> tuple[Probe, ...]:

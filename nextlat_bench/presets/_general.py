@@ -26,6 +26,30 @@ from nextlat_bench.tasks._core import Task
 
 __all__ = ["probes", "probes_of", "run", "run_of"]
 
+# Taxi's, but for the rows and the horizon, which is in proportion to its walks
+SMOKE_DECODER = DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True)
+SMOKE_TRAINING = Training(
+    steps=100,
+    examples=128,
+    micro_batches=2,
+    optimizer="muon",
+    learning_rate=3e-3,
+    warmup_steps=10,
+    decay_fraction=0.6,
+    final_fraction=0.01,
+)
+LAPTOP_DECODER = DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True)
+LAPTOP_TRAINING = Training(
+    steps=1_400,
+    examples=512,
+    micro_batches=2,
+    optimizer="muon",
+    learning_rate=3e-3,
+    warmup_steps=100,
+    decay_fraction=0.6,
+    final_fraction=0.01,
+)
+
 
 def run_of(task: type[Task]) -> Callable[..., Run]:
     """`run(objective, scale, seed, ...)` of the task's own preset, else of the general one."""
@@ -55,31 +79,6 @@ def run(task: Task, objective: str, scale: Scale, seed: int) -> Run:
         seed=seed,
         scale=scale,
     )
-
-
-# Taxi's, but for the rows and the horizon, which is in proportion to its walks
-SMOKE_DECODER = DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True)
-SMOKE_TRAINING = Training(
-    steps=100,
-    examples=128,
-    micro_batches=2,
-    optimizer="muon",
-    learning_rate=3e-3,
-    warmup_steps=10,
-    decay_fraction=0.6,
-    final_fraction=0.01,
-)
-LAPTOP_DECODER = DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True)
-LAPTOP_TRAINING = Training(
-    steps=1_400,
-    examples=512,
-    micro_batches=2,
-    optimizer="muon",
-    learning_rate=3e-3,
-    warmup_steps=100,
-    decay_fraction=0.6,
-    final_fraction=0.01,
-)
 
 
 def probes(scale: Scale) -> tuple[Probe, ...]:

@@ -8,7 +8,7 @@ this size learns them in minutes or not at all.
 import re
 from typing import Any
 
-from nextlat_bench.presets._core import chosen, of_answers
+from nextlat_bench.presets._core import chosen, looking_ahead, of_answers
 from nextlat_bench.probes._core import Probe
 from nextlat_bench.run import DecoderConfig, Run, Scale, Training
 from nextlat_bench.tasks.path_star import PathStar
@@ -39,17 +39,16 @@ def parsed(graph: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def settings(length: int, nextlat: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def settings(length: int, **nextlat: Any) -> dict[str, dict[str, Any]]:
     """The paper's horizon, length - 2: from the first arm's node to the goal."""
-    horizon = {"horizon": max(1, length - 2)}
-    return {"nextlat": horizon | nextlat, "mtp": horizon, "jtp": horizon}
+    return looking_ahead(max(1, length - 2), **nextlat)
 
 
 def smoke(objective: str, seed: int, degree: int, length: int) -> Run:
     """Seconds: nothing is learnt, everything is run."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=ids(degree, length, least=12)),
-        objective=chosen(objective, settings(length, {})),
+        objective=chosen(objective, settings(length)),
         decoder=DecoderConfig(layers=2, heads=2, width=64, zero_init_residual=True),
         training=Training(
             steps=60, examples=64, micro_batches=2, optimizer="muon", warmup_steps=10
@@ -64,7 +63,7 @@ def laptop(objective: str, seed: int, degree: int, length: int) -> Run:
     and with 128 graphs a step, not 64 for 3,000 steps, it solves G(3,4), too."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=ids(degree, length, least=20)),
-        objective=chosen(objective, settings(length, {})),
+        objective=chosen(objective, settings(length)),
         decoder=DecoderConfig(layers=6, heads=4, width=128, zero_init_residual=True),
         training=Training(
             steps=1_200,
@@ -86,7 +85,7 @@ def paper(objective: str, seed: int, degree: int, length: int) -> Run:
     """The paper's sizes (Table 5 and Appendix F.3)."""
     return Run(
         task=PathStar(degree=degree, length=length, num_nodes=100, num_train=200_000),
-        objective=chosen(objective, settings(length, {"dynamics_width": 384})),
+        objective=chosen(objective, settings(length, dynamics_width=384)),
         decoder=DecoderConfig(layers=12, heads=6, width=384),
         training=Training(
             steps=20_000, examples=512, learning_rate=5e-4, weight_decay=0.1, clip=100.0

@@ -4,9 +4,7 @@ The paper walks 3 to 100 nodes, asks for paths under 50 turns and allows 100 new
 scales crop the map and keep these proportions.
 """
 
-from typing import Any
-
-from nextlat_bench.presets._core import chosen
+from nextlat_bench.presets._core import chosen, looking_ahead
 from nextlat_bench.probes._core import Probe
 from nextlat_bench.probes.compression import Compression
 from nextlat_bench.probes.detours import Detours
@@ -62,14 +60,9 @@ def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
 
     The paper looks 8 nodes ahead in walks of up to 100; 2 of 24 is as far.
     """
-    settings = {
-        "nextlat": {"horizon": 2, "dynamics_width": 128},
-        "mtp": {"horizon": 2},
-        "jtp": {"horizon": 2},
-    }
     return Run(
         task=taxi(streets, num_nodes=140, max_nodes=24),
-        objective=chosen(objective, settings),
+        objective=chosen(objective, looking_ahead(2, dynamics_width=128)),
         decoder=DecoderConfig(layers=4, heads=4, width=128, zero_init_residual=True),
         training=Training(
             steps=1_400,
@@ -89,16 +82,7 @@ def laptop(objective: str, seed: int, streets: StreetMap | str) -> Run:
 
 def paper(objective: str, seed: int, streets: StreetMap | str) -> Run:
     """The paper's sizes (Table 5 and Appendix F.1): about 1,250 walks fill 256 x 256 tokens."""
-    settings: dict[str, dict[str, Any]] = {
-        "nextlat": {
-            "horizon": 8,
-            "latent_weight": 1.0,
-            "kl_weight": 0.1,
-            "dynamics_width": 1536,
-        },
-        "mtp": {"horizon": 8},
-        "jtp": {"horizon": 8},
-    }
+    settings = looking_ahead(8, latent_weight=1.0, kl_weight=0.1, dynamics_width=1536)
     return Run(
         task=taxi(streets, num_nodes=None, max_nodes=100),
         objective=chosen(objective, settings),

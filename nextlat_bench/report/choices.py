@@ -10,19 +10,9 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
+from nextlat_bench.report.facts import Facts, differing, grouped, say, told_apart
 from nextlat_bench.report.layouts import layout_of, own_tasks
-from nextlat_bench.report.records import (
-    Distinct,
-    Facts,
-    Record,
-    differing,
-    distinct,
-    grouped,
-    one_protocol,
-    say,
-    told_apart,
-    variants_of,
-)
+from nextlat_bench.report.records import Distinct, Record, distinct, one_protocol, variants_of
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 

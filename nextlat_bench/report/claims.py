@@ -7,9 +7,10 @@ from statistics import mean
 from typing import Any
 
 from nextlat_bench.report.columns import DASH, LABELS, Column
+from nextlat_bench.report.facts import Facts, say
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.published import paper_protocol, paper_rows
-from nextlat_bench.report.records import Facts, Record, distinct, say
+from nextlat_bench.report.records import Record, distinct
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.tables import Block, blocks_of

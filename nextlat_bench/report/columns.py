@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from nextlat_bench.report.records import Facts, Record, told_apart
+from nextlat_bench.report.facts import Facts, told_apart
+from nextlat_bench.report.records import Record
 from nextlat_bench.report.statistics import Estimate, middle_of_seeds, over_seeds, share_of_seeds
 
 __all__ = ["DASH", "LABELS", "PLAIN", "REFERENCES", "VARIANT", "Column", "Layout", "label_of"]

@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nextlat_bench.files import check_kinds, parse_json, read_bytes, whole_rows
-from nextlat_bench.report.records import Record, grouped, record_file
+from nextlat_bench.report.facts import grouped
+from nextlat_bench.report.records import Record, record_file, shipped_files
 
 __all__ = ["MAP_FILE", "Curve", "Exhibits", "StreetSketch", "collect_exhibits"]
 __all__ += ["committed_exhibits", "curve_of", "curve_records", "to_json"]
@@ -150,24 +150,20 @@ def collect_exhibits(*paths: Path) -> Exhibits:
 @cache
 def committed_exhibits() -> Exhibits:
     """Those that ship with the suite."""
-    curves, maps = {}, {}
-    results = resources.files("nextlat_bench.results")
-    for kind in ("curves", "maps"):
-        folder = results / kind
-        files = list(folder.iterdir()) if folder.is_dir() else []
-        for file in sorted(files, key=lambda file: file.name):
-            where = f"the committed {kind}/{file.name}"
-            for line in file.read_bytes().splitlines():
-                if kind == "curves":
-                    curve = _parse(Curve, line, where)
-                    curves[curve.run] = curve
-                else:
-                    sketch = _parse(StreetSketch, line, where)
-                    maps[sketch.run] = sketch
-    return Exhibits(curves, maps)
+    return Exhibits(_committed("curves", Curve), _committed("maps", StreetSketch))
 
 
 T = TypeVar("T", Curve, StreetSketch)
+
+
+def _committed(folder: str, kind: type[T]) -> dict[str, T]:
+    """A line an exhibit."""
+    found = [
+        _parse(kind, line, f"the committed {folder}/{file.name}")
+        for file in shipped_files(folder)
+        for line in file.read_bytes().splitlines()
+    ]
+    return {exhibit.run: exhibit for exhibit in found}
 
 
 def _parse(kind: type[T], data: bytes, where: str) -> T:

@@ -16,9 +16,10 @@ from nextlat_bench.report import sheets
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, label_of
 from nextlat_bench.report.contents import made, names, settled
 from nextlat_bench.report.exhibits import Exhibits
+from nextlat_bench.report.facts import grouped
 from nextlat_bench.report.figures import figure, figures_of, png
 from nextlat_bench.report.layouts import LAYOUTS
-from nextlat_bench.report.records import Record, distinct, grouped
+from nextlat_bench.report.records import Record, distinct
 from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.tables import Row, Table

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from nextlat_bench.report.records import Facts
+from nextlat_bench.report.facts import Facts
 
 __all__ = ["paper_protocol", "paper_rows", "published"]
 

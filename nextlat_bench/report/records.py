@@ -5,15 +5,27 @@ Nothing dated goes into a row, so measuring again gives the same bytes.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from pathlib import Path, PurePath
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from types import NoneType
-from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
+from nextlat_bench.report.facts import (
+    CURRICULUM,
+    Facts,
+    Keyed,
+    brief,
+    differing,
+    flat,
+    grouped,
+    say,
+    told_apart,
+)
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "read"]
 __all__ += [
@@ -25,11 +37,9 @@ __all__ += [
     "told_apart",
     "variants_of",
 ]
-__all__ += ["plain", "record_file", "write"]
+__all__ += ["plain", "record_file", "shipped_files", "write"]
 
-T = TypeVar("T")
 SCHEMA = 1
-CURRICULUM = ("growth",)  # parameters of tasks that shape the training alone
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 
@@ -101,7 +111,7 @@ class Record:
         return json.dumps([self.probe, self.probe_parameters, self.metric, self.condition])
 
     @cached_property
-    def setting(self) -> "Keyed":
+    def setting(self) -> Keyed:
         """What a block shares. A task's own seed is no setting: it goes with the run's; nor is what
         shapes the training alone, or the folder of a file, whose digest stands beside its name."""
         task = flat(self.task_parameters)
@@ -109,14 +119,14 @@ class Record:
         return Keyed({"scale": self.scale} | shared)
 
     @cached_property
-    def recipe(self) -> "Keyed":
+    def recipe(self) -> Keyed:
         """All that decides the model but the seed and the setting."""
         how = flat({"decoder": self.decoder, "training": self.training})
         how |= {key: self.task_parameters.get(key) for key in CURRICULUM}
         return Keyed(flat(self.objective_parameters) | how | {"step": self.step})
 
     @cached_property
-    def protocol(self) -> "Keyed":
+    def protocol(self) -> Keyed:
         """How the probe measured."""
         return Keyed(self.probe_parameters)
 
@@ -244,15 +254,17 @@ def _files(path: Path) -> list[Path]:
     return sorted(files | {file for file in inside if file.exists()})
 
 
+def shipped_files(folder: str) -> list[Traversable]:
+    """The files of a folder of results/, by name; an empty one does not survive packaging."""
+    path = resources.files("nextlat_bench.results") / folder
+    return sorted(path.iterdir(), key=lambda file: file.name) if path.is_dir() else []
+
+
 def committed() -> list[Record]:
     """The records that ship with the suite."""
-    folder = resources.files("nextlat_bench.results") / "records"
-    if not folder.is_dir():  # an empty folder does not survive packaging
-        return []
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
     return _distinct(
         (record, f"the committed {file.name}")
-        for file in files
+        for file in shipped_files("records")
         if file.name.endswith(".jsonl")
         for record in _parse(file.read_bytes(), f"the committed {file.name}")
     )
@@ -266,104 +278,6 @@ def found(paths: Sequence[Path], shipped: bool = False) -> tuple[list[Record], s
     if not shipped and own.is_dir() and (records := collect(own)):
         return records, str(own)
     return committed(), "the committed records of nextlat-bench"
-
-
-Facts: TypeAlias = dict[str, Any]
-
-
-class Keyed(Facts):
-    """Facts that many a table asks for, and their text, which is made once."""
-
-    @cached_property
-    def text(self) -> str:
-        return json.dumps(self, sort_keys=True)
-
-
-def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
-    """Nested parameters under dotted names."""
-    found: Facts = {}
-    for key, value in parameters.items():
-        nested = isinstance(value, dict)
-        found |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return found
-
-
-def grouped(items: Iterable[T], facts: Callable[[T], Facts]) -> list[tuple[Facts, list[T]]]:
-    """Items that share their facts, together; groups in the order in which they first occur."""
-    found: dict[str, tuple[Facts, list[T]]] = {}
-    for item in items:
-        fact = facts(item)
-        text = fact.text if isinstance(fact, Keyed) else json.dumps(fact, sort_keys=True)
-        found.setdefault(text, (fact, []))[1].append(item)
-    return list(found.values())
-
-
-def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    """key=value for each; of a digest its first 12 digits."""
-    return [
-        f"{key}={str(facts.get(key, 'none'))[: 12 if key.endswith('digest') else None]}"
-        for key in keys
-    ]
-
-
-def brief(value: Any) -> Any:
-    """Of a file's path its name, since a folder says nothing of what was measured."""
-    is_path = isinstance(value, str) and value.startswith(("/", "./", "../"))
-    return PurePath(value).name if is_path else value
-
-
-def told_apart(
-    facts: Sequence[Facts], always: Mapping[str, str], briefly: bool = False
-) -> list[str]:
-    """A text for each: what is always named (key -> format of its value {} and of any {other};
-    "" names nothing) and, where two would be the same, all else in which they differ; `briefly`
-    as few of these as tell them apart, an objective's own parameters first, without "training."
-    and "decoder.", whose fields a record lacks where they came later, at their defaults."""
-    named = {key: how for key, how in always.items() if how}
-    base = [
-        [_formatted(how, f, key) for key, how in named.items() if f.get(key) is not None]
-        for f in facts
-    ]
-    texts = []
-    for mine, fact in zip(base, facts, strict=True):
-        alike = [other for its, other in zip(base, facts, strict=True) if its == mine]
-        keys = differing(alike)
-        if briefly:
-            keys.sort(key=lambda key: "." in key or key in ("step", *CURRICULUM))
-            keys = _fewest(alike, keys)
-            said = say(fact, [key for key in keys if key in fact or "." not in key])
-            said = [text.removeprefix("training.").removeprefix("decoder.") for text in said]
-        else:
-            said = say(fact, keys)
-        texts.append(", ".join(mine + said))
-    return texts
-
-
-def _formatted(how: str, facts: Facts, key: str) -> str:
-    try:
-        return how.format(brief(facts[key]), **facts)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"records with {key} = {facts[key]!r} cannot be named ({said})") from None
-
-
-def differing(facts: Sequence[Facts]) -> list[str]:
-    """The keys, in order, of which not all have the same value."""
-    keys = sorted({key for fact in facts for key in fact})
-    return [key for key in keys if _kinds(facts, [key]) > 1]
-
-
-def _kinds(facts: Sequence[Facts], keys: Sequence[str]) -> int:
-    """How many different ones there are, by these keys."""
-    return len({json.dumps([fact.get(key) for key in keys]) for fact in facts})
-
-
-def _fewest(facts: Sequence[Facts], keys: Sequence[str]) -> list[str]:
-    """The first key that leaves most of them different, and so on until all are that can be."""
-    chosen: list[str] = []
-    while _kinds(facts, chosen) < _kinds(facts, keys):
-        chosen.append(max(keys, key=lambda key: _kinds(facts, [*chosen, key])))
-    return chosen
 
 
 def variants_of(records: Sequence[Record]) -> list[tuple[Facts, list[Record]]]:

@@ -4,7 +4,8 @@
 from importlib import resources
 
 from nextlat_bench.files import parse_json
-from nextlat_bench.report.records import Facts, Record, collect, read
+from nextlat_bench.report.facts import Facts
+from nextlat_bench.report.records import Record, collect, read, shipped_files
 
 __all__ = ["committed_benchmarks", "committed_choices", "committed_known"]
 
@@ -13,11 +14,9 @@ PREFIX, SUFFIX = "benchmark-", ".json"
 
 def committed_benchmarks() -> dict[str, Facts]:
     """The committed facts by the benchmark's name."""
-    folder = resources.files("nextlat_bench.results") / "rendered"
-    files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
     return {
         file.name.removeprefix(PREFIX).removesuffix(SUFFIX): parse_json(file.read_bytes())
-        for file in files
+        for file in shipped_files("rendered")
         if file.name.startswith(PREFIX) and file.name.endswith(SUFFIX)
     }
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot, inf, sqrt
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nextlat_bench.report.records import Record
 
 __all__ = ["Estimate", "difference", "mean_interval", "middle_of_seeds", "over_seeds"]
 __all__ += ["share_of_seeds", "wilson_interval"]
@@ -33,21 +36,6 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-class Measured(Protocol):
-    """One seed's value with the interval over its trials; None where there is none."""
-
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def n_skipped(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A mean over seeds with its interval, None where there is none; `n` trials in all; `error`,
@@ -68,8 +56,9 @@ class Estimate:
         return replace(self, value=value, low=low, high=high, error=unit * self.error)
 
 
-def over_seeds(seeds: Sequence[Measured], most: float = inf) -> Estimate:
-    """The mean of the seeds that have a value, each counting once however many trials it has.
+def over_seeds(seeds: Sequence["Record"], most: float = inf) -> Estimate:
+    """The mean of the seeds, a record each, that have a value; each counts once however many trials
+    it has.
 
     The interval has two parts, in quadrature: Student's t over seeds, and the mean of the seeds'
     own intervals, undiminished, since seeds are tested on the same items and share what these
@@ -129,7 +118,7 @@ def _quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:
+def share_of_seeds(seeds: Sequence["Record"], at_least: float) -> Estimate:
     """The share of seeds whose value is at least this, with its Wilson interval: seeds are its
     trials. Those without a value are left out."""
     measured = [(seed.value, seed.n_skipped) for seed in seeds if seed.value is not None]
@@ -140,7 +129,7 @@ def share_of_seeds(seeds: Sequence[Measured], at_least: float) -> Estimate:
     return Estimate(k / n, *wilson_interval(k, n), num_seeds=n, n=n, n_skipped=n_skipped)
 
 
-def middle_of_seeds(seeds: Sequence[Measured]) -> Estimate:
+def middle_of_seeds(seeds: Sequence["Record"]) -> Estimate:
     """The median of the seeds that have a value, between the least and the largest of them: no
     interval, which of a few seeds that lie far apart would hold what none of them is. That of a
     lone seed is its own."""

@@ -13,20 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
+from nextlat_bench.report.facts import Facts, flat, grouped, say, told_apart
 from nextlat_bench.report.layouts import LAYOUTS, layout_of, names
 from nextlat_bench.report.published import paper_protocol, paper_rows
-from nextlat_bench.report.records import (
-    Facts,
-    Record,
-    distinct,
-    flat,
-    grouped,
-    listed,
-    one_protocol,
-    say,
-    told_apart,
-    variants_of,
-)
+from nextlat_bench.report.records import Record, distinct, listed, one_protocol, variants_of
 from nextlat_bench.report.sheets import BREAK, LATEX, LATEX_TABLE, Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.terminal import below, fitting, rich_table, valued

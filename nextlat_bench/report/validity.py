@@ -12,8 +12,9 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, Layout
+from nextlat_bench.report.facts import Facts, grouped
 from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, compression, countdown, rank
-from nextlat_bench.report.records import Facts, Record, distinct, grouped, one_protocol
+from nextlat_bench.report.records import Record, distinct, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.tables import blocks_of, grid_of
 

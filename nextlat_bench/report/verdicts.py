@@ -12,8 +12,8 @@ from importlib import resources
 from math import inf
 
 from nextlat_bench.report.columns import Column, label_of
+from nextlat_bench.report.facts import Facts, grouped
 from nextlat_bench.report.layouts import LAYOUTS
-from nextlat_bench.report.records import Facts, grouped
 from nextlat_bench.report.statistics import Estimate, difference
 from nextlat_bench.report.tables import Block, Row
 

@@ -5,16 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nextlat_bench.report.columns import DASH, PLAIN, VARIANT, Column, label_of
+from nextlat_bench.report.facts import Facts, flat, grouped, told_apart
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.published import paper_rows
-from nextlat_bench.report.records import (
-    Facts,
-    Record,
-    flat,
-    grouped,
-    record_file,
-    told_apart,
-)
+from nextlat_bench.report.records import Record, record_file
 from nextlat_bench.report.terminal import rich_table
 
 if TYPE_CHECKING:

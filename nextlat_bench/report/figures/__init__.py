@@ -75,11 +75,10 @@ def figure(
     records = listed(records)
     drawing = _drawing(name, records)
     scene = drawing.scene(records, committed_exhibits() if exhibits is None else exhibits)
-    rows = tuple(row for block in scene.blocks for row in block.rows)
     caption = drawing.caption
     if scene.of_several:
         caption += f" Of several settings one is drawn: {'; '.join(scene.of_several)}."
-    its = Table(name, caption, scene.layout.columns, rows, ())
+    its = Table(name, caption, scene.layout.columns, tuple(scene.rows), ())
     if not scene.is_measured:
         return None, its
     with style(scene.objectives):

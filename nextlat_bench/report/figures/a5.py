@@ -17,8 +17,10 @@ from nextlat_bench.report.figures.style import (
     one_line,
 )
 from nextlat_bench.report.records import Record
+from nextlat_bench.report.tables import Block
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["LENGTHS"]
@@ -50,28 +52,12 @@ def place(column: Column) -> tuple[str, int]:
 
 def lengths(scene: Scene) -> "Figure":
     """Accuracy at each position: up to three training lengths, and far beyond."""
-    blocks, objectives = scene.blocks, scene.objectives
-    places = [place(column) for column in scene.layout.columns]
-    far = any(length > 3 * block.facts["length"] for _, length in places for block in blocks)
+    blocks, measured = scene.blocks, [place(column)[1] for column in scene.layout.columns]
+    far = any(length > 3 * block.facts["length"] for length in measured for block in blocks)
     out, axes = canvas(len(blocks), 1 + far, 3.8, (2.0, 1.0) if far else None)
     for i, block in enumerate(blocks):
         panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
-        known: set[int] = set()
-        for row in block.rows:
-            if row.source == "paper" or row.drawn_as not in objectives:
-                continue
-            looks = line_of(row.drawn_as, mean=row.source == "measured")
-            if row.source == "measured":  # marks where others' are not, for curves that agree
-                looks["markevery"] = (objectives.index(row.drawn_as), len(objectives))
-            for reading, dashes in READINGS.items():
-                points = [
-                    (length, cell.value)
-                    for (its, length), cell in zip(places, row.cells, strict=True)
-                    if its == reading and cell.value is not None
-                ]
-                known |= {length for length, _ in points}
-                for panel in panels if points else []:
-                    panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+        known = lines(panels, scene, block)
         for panel in panels:
             panel.set_ylim(0, 103)
             if order := ORDERS.get(block.facts["group"]):
@@ -97,6 +83,28 @@ def lengths(scene: Scene) -> "Figure":
     entries["one seed"] = one_line(color=GREY, **THIN)
     legend(out, entries | {"chance": one_line(**CHANCE)})
     return out
+
+
+def lines(panels: "Sequence[Axes]", scene: Scene, block: Block) -> set[int]:
+    """Each reading of our models and of their seeds, in all panels; the lengths that it has."""
+    objectives, places = scene.objectives, [place(column) for column in scene.layout.columns]
+    known: set[int] = set()
+    for row in block.rows:
+        if row.source == "paper" or row.drawn_as not in objectives:
+            continue
+        looks = line_of(row.drawn_as, mean=row.source == "measured")
+        if row.source == "measured":  # marks where others' are not, for curves that agree
+            looks["markevery"] = (objectives.index(row.drawn_as), len(objectives))
+        for reading, dashes in READINGS.items():
+            points = [
+                (length, cell.value)
+                for (its, length), cell in zip(places, row.cells, strict=True)
+                if its == reading and cell.value is not None
+            ]
+            known |= {length for length, _ in points}
+            for panel in panels if points else []:
+                panel.plot(*zip(*points, strict=True), **looks, linestyle=dashes)
+    return known
 
 
 LENGTHS = Drawing(

@@ -47,8 +47,7 @@ def gains(row: Row, reading: str) -> list[tuple[int, float]]:
 def picture(scene: Scene) -> "Figure":
     """Nats gained over the tokens' frequencies, by distance, both logarithmic."""
     out, axes = canvas(len(scene.blocks), 1, height=4.4)
-    rows = [row for block in scene.blocks for row in block.rows]
-    dashes = dashes_of(d for row in rows if (d := row.variant.get("horizon")))
+    dashes = dashes_of(d for row in scene.rows if (d := row.variant.get("horizon")))
     for panel, block in zip(axes, scene.blocks, strict=True):
         least = 1.0
         for row in block.rows:

@@ -37,17 +37,20 @@ class Scene:
     of_several: list[str]
 
     @property
+    def rows(self) -> list[Row]:
+        return [row for block in self.blocks for row in block.rows]
+
+    @property
     def is_measured(self) -> bool:
-        rows = [row for block in self.blocks for row in block.rows if row.source == "measured"]
-        return any(has_value(row) for row in rows if row.objective not in REFERENCES)
+        mine = [row for row in self.rows if row.source == "measured"]
+        return any(has_value(row) for row in mine if row.objective not in REFERENCES)
 
     @cached_property
     def objectives(self) -> list[str]:
         """Those with a number, in the table's order, and people's own models; references are not
         drawn."""
-        rows = [row for block in self.blocks for row in block.rows]
-        shown = {row.drawn_as for row in rows if has_value(row)}
-        order = dict.fromkeys(row.drawn_as for row in rows)
+        shown = {row.drawn_as for row in self.rows if has_value(row)}
+        order = dict.fromkeys(row.drawn_as for row in self.rows)
         return [who for who in order if who in shown and who not in REFERENCES]
 
     @cached_property
@@ -55,7 +58,7 @@ class Scene:
         """Objective -> what the legend calls it, with the horizons that were chosen for it."""
         found = {}
         for who in self.objectives:
-            rows = [r for b in self.blocks for r in b.rows if r.drawn_as == who and has_value(r)]
+            rows = [r for r in self.rows if r.drawn_as == who and has_value(r)]
             mine = [] if self.by_horizon else [r for r in rows if r.source == "measured"]
             horizons = dict.fromkeys(r.variant.get("horizon") for r in mine)  # block by block
             found[who] = label_of(who, ", ".join(f"d={h}" for h in horizons if h is not None))

@@ -1,8 +1,8 @@
 """Self-speculative decoding: what is accepted of a draft, and what that saves."""
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.report.columns import Column, Layout
 from nextlat_bench.report.figures.curves import measured
@@ -19,9 +19,10 @@ from nextlat_bench.report.figures.style import (
     one_line,
 )
 from nextlat_bench.report.records import Record
-from nextlat_bench.report.tables import Row
+from nextlat_bench.report.tables import Block, Row
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["DRAFTS"]
@@ -70,7 +71,7 @@ def drafts(scene: Scene) -> "Figure":
     at = {(c.metric, *place(c)): i for i, c in enumerate(scene.layout.columns)}
     kinds = sorted({kind for _, _, kind in at})
     known = sorted({draft for _, draft, _ in at}, key=length)
-    drawn = [row for b in scene.blocks for row in b.rows if has_value(row)]
+    drawn = [row for row in scene.rows if has_value(row)]
     dashes = dashes_of(row.variant.get("horizon", 0) for row in drawn)
     ours = {m for row in drawn if row.num_seeds for m in with_value(row, scene.layout.columns)}
     said_of = {metric: said for metric, said in SAID.items() if metric in ours}
@@ -80,32 +81,10 @@ def drafts(scene: Scene) -> "Figure":
         for metric, said in said_of.items():
             for k, kind in enumerate(kinds):
                 panel = next(panels)
-                for row in filter(has_value, block.rows):
-                    points = [
-                        (x, value(row, at[metric, draft, kind])) for x, draft in enumerate(known)
-                    ]
-                    colour, marker = look(row.drawn_as)
-                    if row.source == "measured":
-                        looks = line_of(row.drawn_as)
-                        looks["linestyle"] = dashes[row.variant.get("horizon", 0)]
-                        panel.plot(*zip(*points, strict=True), **looks)
-                        if metric == "accepted":  # one of a round is always accepted
-                            most = [
-                                (x, value(row, at["bound", draft, kind]) - 1)
-                                for x, draft in enumerate(known)
-                            ]
-                            looks = {"color": colour, "linestyle": "none", "marker": "_"}
-                            panel.plot(*zip(*most, strict=True), **looks, markersize=11)
-                    elif row.source == "paper":
-                        looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
-                        panel.plot(*zip(*points, strict=True), **looks, zorder=4)  # over our lines
-                for g, group in enumerate(by_label(block.rows)):
-                    looks = SEED | {"markeredgecolor": look(group[0].drawn_as)[0]}
-                    looks |= {"markersize": 3.5}
-                    for beside, row in seeds_beside(group):
-                        for x, draft in enumerate(known):
-                            where = x + 0.06 + 0.04 * (g + beside)
-                            panel.plot(where, value(row, at[metric, draft, kind]), **looks)
+                bounds = [at["bound", draft, kind] for draft in known]
+                columns = [at[metric, draft, kind] for draft in known]
+                lines(panel, block, columns, bounds if metric == "accepted" else [], dashes)
+                seeds(panel, block, columns)
                 panel.set_xticks(range(len(known)), known)
                 panel.set_xlim(-0.3, len(known) - 0.4)
                 if metric == "speedup":
@@ -127,6 +106,36 @@ def drafts(scene: Scene) -> "Figure":
     entries["paper"] = one_line(color="none", marker="o", markeredgecolor=GREY)
     legend(out, entries)
     return out
+
+
+def lines(
+    panel: "Axes", block: Block, columns: list[int], bounds: list[int], dashes: Mapping[int, Any]
+) -> None:
+    """By draft, a column each: our means, what of a draft could be accepted at most, and the
+    paper's numbers."""
+    for row in filter(has_value, block.rows):
+        points = [(x, value(row, i)) for x, i in enumerate(columns)]
+        colour, marker = look(row.drawn_as)
+        if row.source == "measured":
+            looks = line_of(row.drawn_as)
+            looks["linestyle"] = dashes[row.variant.get("horizon", 0)]
+            panel.plot(*zip(*points, strict=True), **looks)
+            if bounds:  # one of a round is always accepted
+                most = [(x, value(row, i) - 1) for x, i in enumerate(bounds)]
+                looks = {"color": colour, "linestyle": "none", "marker": "_"}
+                panel.plot(*zip(*most, strict=True), **looks, markersize=11)
+        elif row.source == "paper":
+            looks = {"color": "none", "marker": marker, "markeredgecolor": colour}
+            panel.plot(*zip(*points, strict=True), **looks, zorder=4)  # over our lines
+
+
+def seeds(panel: "Axes", block: Block, columns: list[int]) -> None:
+    """A mark a seed, model beside model."""
+    for g, group in enumerate(by_label(block.rows)):
+        looks = SEED | {"markeredgecolor": look(group[0].drawn_as)[0], "markersize": 3.5}
+        for beside, row in seeds_beside(group):
+            for x, i in enumerate(columns):
+                panel.plot(x + 0.06 + 0.04 * (g + beside), value(row, i), **looks)
 
 
 def with_value(row: Row, columns: Sequence[Column]) -> list[str]:

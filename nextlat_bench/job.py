@@ -142,13 +142,17 @@ def measure_run(
     """The records of a trained run; those that are missing are measured."""
     from nextlat_bench.trained import load_trained
 
+    def tell(probe: str, done: int, total: int) -> None:
+        folder.check_locked()
+        listen(Tick("probing", done, total, probe))
+
     return measure(
         load_trained(folder.path, device),
         run.task,
         chosen_probes(run.task.name, run.scale, asked.probes),
         run_identity(run),
         folder.path,
-        lambda probe, done, total: listen(Tick("probing", done, total, probe)),
+        tell,
         asked.split,
     )
 

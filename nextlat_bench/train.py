@@ -139,6 +139,7 @@ def train(
             loss = mean([part.total for part in losses], device)
             if not math.isfinite(loss):
                 raise diverged(run_dir, step, loss)
+            run_dir.check_locked()
             speed = tokens_seen * parallel.size() / (time.monotonic() - clock)
             if done % LOG_EVERY == 0 or done == run.training.steps:
                 log.write(done, loss, losses, norm, run.training.rate(step), speed)

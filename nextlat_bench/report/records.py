@@ -133,7 +133,12 @@ def write(path: str | Path, records: Iterable[Record]) -> None:
     """Writes a file of records, whole or not at all; its folder is made where it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(record.line + "\n" for record in records).encode())
+    atomic_write(path, as_lines(records))
+
+
+def as_lines(records: Iterable[Record]) -> bytes:
+    """JSON Lines."""
+    return "".join(record.line + "\n" for record in records).encode()
 
 
 def read(path: str | Path) -> list[Record]:

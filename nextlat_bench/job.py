@@ -5,6 +5,7 @@ progress on standard output, a JSON object a line: this is how a sweep works, he
 """
 
 import json
+import os
 import sys
 import time
 import zlib
@@ -241,8 +242,10 @@ def main(arguments: list[str]) -> int:
     """`RUN_DIR HOW ASKED`, the latter two as JSON objects."""
     folder, how = RunDir(arguments[0]), How(**json.loads(arguments[1]))
     asked = Asked(**json.loads(arguments[2]))
-    listen = Teller(sys.stdout)
-    sys.stdout = sys.stderr  # what a plugin prints is not to be mistaken for a tick
+    # what a plugin prints, or a program that it starts, is not to be mistaken for a tick
+    listen = Teller(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     try:
         finish(folder, how, asked, listen)
     except InUseError:

@@ -16,16 +16,8 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "read"]
-__all__ += [
-    "collect_tried",
-    "differing",
-    "grouped",
-    "one_protocol",
-    "say",
-    "told_apart",
-    "variants_of",
-]
-__all__ += ["plain", "record_file", "write"]
+__all__ += ["collect_tried", "differing", "grouped", "one_protocol", "own", "plain"]
+__all__ += ["record_file", "say", "told_apart", "variants_of", "write"]
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -133,12 +125,7 @@ def write(path: str | Path, records: Iterable[Record]) -> None:
     """Writes a file of records, whole or not at all; its folder is made where it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, as_lines(records))
-
-
-def as_lines(records: Iterable[Record]) -> bytes:
-    """JSON Lines."""
-    return "".join(record.line + "\n" for record in records).encode()
+    atomic_write(path, "".join(record.line + "\n" for record in records).encode())
 
 
 def read(path: str | Path) -> list[Record]:
@@ -203,6 +190,10 @@ def distinct(records: Iterable[Record]) -> Distinct:
 
 
 def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
+    return Distinct(sorted(_once(sourced), key=lambda record: record.line))
+
+
+def _once(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
     kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
         first, where = kept.setdefault((record.run, record.what), (record, source))
@@ -211,9 +202,14 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
             metric = f"{record.probe} {record.metric} {record.condition}".strip()
             raise ValueError(
                 f"run {record.run} has two different records of {metric} (in {places}): "
-                "remove one, or measure the run again with `nextlat-bench probe`"
+                "remove one, or the file, and measure the run again with `nextlat-bench probe`"
             )
-    return Distinct(sorted((record for record, _ in kept.values()), key=lambda r: r.line))
+    return [record for record, _ in kept.values()]
+
+
+def own(path: Path) -> list[Record]:
+    """A run's records, if it has any, in the file's order: what was merged in twice stands once."""
+    return _once((record, str(path)) for record in read(path)) if path.exists() else []
 
 
 def record_file(split: str) -> str:
@@ -243,7 +239,8 @@ def _files(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder of records")
     if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
         return [file for file in [path / "records.jsonl"] if file.exists()]
-    files = set(path.glob("*.jsonl")) - {path / record_file(split) for split in OTHER_SPLITS}
+    no_records = ["metrics.jsonl", *map(record_file, OTHER_SPLITS)]  # run.json may be lost
+    files = set(path.glob("*.jsonl")) - {path / name for name in no_records}
     # a folder that may not be read is an error here, which a glob would pass over
     inside = (child / record_file("test") for child in path.iterdir() if child.is_dir())
     return sorted(files | {file for file in inside if file.exists()})

@@ -2,10 +2,10 @@
 
 import errno
 import json
-import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ from small_models import tiny
 from nextlat_bench import provenance, registry
 from nextlat_bench import train as train_module
 from nextlat_bench.files import atomic_write
-from nextlat_bench.job import Asked, How, Tick, finish, measure_known
 from nextlat_bench.model import Model, build
 from nextlat_bench.run import Run
 from nextlat_bench.run_dir import RunDir, RunDirError
@@ -195,31 +194,6 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_another_process_began_anew_is_left_alone(tmp_path: Path) -> None:
-    """Removed with its lock under the hands of the first, whose rows it would get."""
-    run = tiny("training.steps=20")
-    folder = RunDir.prepare(tmp_path, run)
-    with ExitStack() as other:
-
-        def listen(tick: Tick) -> None:
-            if tick.done == 9:
-                shutil.rmtree(folder.path)
-                other.enter_context(RunDir.prepare(tmp_path, run).lock())
-
-        with pytest.raises(RunDirError, match=r"\.lock was removed while a process worked there"):
-            finish(folder, How("cpu", 1), Asked(), listen)
-        assert {path.name for path in folder.path.iterdir()} == {"run.json", ".lock"}
-
-
-def test_a_folder_that_is_removed_while_it_is_probed_stays_removed(tmp_path: Path) -> None:
-    def listen(tick: Tick) -> None:
-        shutil.rmtree(next(tmp_path.iterdir()))
-
-    with pytest.raises(FileNotFoundError, match=r"records\.jsonl"):
-        measure_known("oracle", tiny(), tmp_path, Asked(probes=["trajectories"]), listen)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_disk_that_keeps_no_locks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +254,25 @@ def test_checkpoints_take_a_small_part_of_the_time(
     monkeypatch.setattr(train_module, "rest_after", for_ever)
     trained(tiny("training.steps=4"), tmp_path, seconds_between_checkpoints=1e-9)
     assert asked == [1e-9]  # of the first of them
+
+
+def test_a_checkpoint_that_took_long_once_is_not_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hung for ten minutes would cost the next three hours their checkpoints."""
+    seconds = count()
+    writing = iter([1, 1, 600, 1, 600, 600, 1])  # the first is of step 0
+    asked: list[float] = []
+
+    def save(*checkpoint: object) -> None:
+        for _ in range(next(writing)):
+            next(seconds)
+
+    monkeypatch.setattr(RunDir, "save_checkpoint", save)
+    monkeypatch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(train_module, "rest_after", lambda took, _: asked.append(took) or 0.0)
+    trained(tiny("training.steps=6"), tmp_path, seconds_between_checkpoints=0)
+    assert asked == [2, 2, 2, 2, 601, 2]
 
 
 def test_every_block_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ progress on standard output, a JSON object a line: this is how a sweep works, he
 """
 
 import json
+import os
 import sys
 import time
 import zlib
@@ -142,13 +143,17 @@ def measure_run(
     """The records of a trained run; those that are missing are measured."""
     from nextlat_bench.trained import load_trained
 
+    def tell(probe: str, done: int, total: int) -> None:
+        folder.check_locked()
+        listen(Tick("probing", done, total, probe))
+
     return measure(
         load_trained(folder.path, device),
         run.task,
         chosen_probes(run.task.name, run.scale, asked.probes),
         run_identity(run),
         folder.path,
-        lambda probe, done, total: listen(Tick("probing", done, total, probe)),
+        tell,
         asked.split,
     )
 
@@ -237,8 +242,10 @@ def main(arguments: list[str]) -> int:
     """`RUN_DIR HOW ASKED`, the latter two as JSON objects."""
     folder, how = RunDir(arguments[0]), How(**json.loads(arguments[1]))
     asked = Asked(**json.loads(arguments[2]))
-    listen = Teller(sys.stdout)
-    sys.stdout = sys.stderr  # what a plugin prints is not to be mistaken for a tick
+    # what a plugin prints, or a program that it starts, is not to be mistaken for a tick
+    listen = Teller(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     try:
         finish(folder, how, asked, listen)
     except InUseError:

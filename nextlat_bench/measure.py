@@ -18,7 +18,7 @@ from nextlat_bench.files import atomic_write
 from nextlat_bench.presets._general import probes_of
 from nextlat_bench.probes._core import Measurement, NotApplicable, Probe, unmeasured
 from nextlat_bench.report.facts import Facts
-from nextlat_bench.report.records import Record, plain, read, record_file, write
+from nextlat_bench.report.records import Record, own, plain, record_file
 from nextlat_bench.run import Run, Scale
 from nextlat_bench.sources import source
 from nextlat_bench.subject import Subject
@@ -127,9 +127,10 @@ def measure(
     folder = Path(folder)
     path = folder / record_file(split)
     seen = task if split == "test" else cast(Task, _OnSplit(task, cast(Split, split)))
-    records = read(path) if path.exists() else []
+    records = own(path)
     if others := {record.run for record in records} - {identity["run"]}:
         raise ValueError(f"{path} has records of {min(others)}: give {identity['run']} its own")
+    folder.mkdir(parents=True, exist_ok=True)  # once: none that is removed meanwhile comes back
     for index, probe in enumerate(probes):
         parameters = registry.parameters(probe) | source(probe)
         wanted = probe.name, plain(parameters)
@@ -150,7 +151,7 @@ def measure(
             continue
         records = [r for r in records if not same_but_for_code(r, *wanted)]
         records += rows(probe.measure(subject, seen, stream()), probe, parameters, identity)
-        write(path, records)
+        atomic_write(path, "".join(record.line + "\n" for record in records).encode())
     if progress:
         progress("done", len(probes), len(probes))
     return records

@@ -60,6 +60,7 @@ class OnRay:
             try:
                 for reference in task:
                     tick, parcel = self.ray.get(reference)
+                    folder.check_locked()
                     unpack(out, parcel)
                     if tick is not None:
                         yield tick

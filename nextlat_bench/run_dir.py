@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +78,7 @@ class RunDir:
         self.trained = self.path / "trained.json"
         self.records = self.path / "records.jsonl"
         self.done = self.path / "DONE"
+        self.locked: os.stat_result | None = None  # the lock that this process has
 
     @classmethod
     def prepare(cls, out: str | Path, run: Run) -> "RunDir":
@@ -184,7 +185,25 @@ class RunDir:
                     shutil.rmtree(left)
                 elif not left.name.startswith(".run.json."):  # which is written without the lock
                     left.unlink()
-            yield
+            self.locked = os.fstat(file.fileno())
+            try:
+                yield
+            finally:
+                self.locked = None
+
+    def check_locked(self) -> None:
+        """Raises a RunDirError where the lock that this process had was removed: another one may
+        have begun anew in its folder."""
+        if self.locked is None:
+            return
+        path = self.path / ".lock"
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self.locked, path.stat()):
+                return
+        raise RunDirError(
+            f"{path} was removed while a process worked there, and with it what keeps others "
+            "out: run the same command again"
+        )
 
     @property
     def in_use(self) -> bool:

@@ -66,14 +66,15 @@ class Local:
         self.processes: set[subprocess.Popen[str]] = set()
 
     def finish(self, folder: RunDir) -> Iterator[Tick]:
-        command = [sys.executable, "-m", "nextlat_bench.job", str(folder.path)]
+        # -P: what lies in the current folder hides no library (`registry.expect_foreign`)
+        command = [sys.executable, "-P", "-m", "nextlat_bench.job", str(folder.path)]
         own = {"OMP_NUM_THREADS": str(self.how.threads or 1), "OMP_WAIT_POLICY": "PASSIVE"}
         gpu = self.free_gpus.pop(0) if self.free_gpus else None
         if gpu is not None:
             own["CUDA_VISIBLE_DEVICES"] = gpu
         try:
             with (
-                tempfile.TemporaryFile("w+") as errors,
+                tempfile.TemporaryFile("w+", errors="replace") as errors,
                 subprocess.Popen(
                     [*command, json.dumps(asdict(self.how)), json.dumps(asdict(self.asked))],
                     stdout=subprocess.PIPE,

@@ -121,7 +121,7 @@ def train(
         run_dir.rewind_metrics(first)
 
     log, tokens_seen = Log(run_dir.metrics if leads else None, device), 0
-    clock = time.monotonic()
+    clock, took = time.monotonic(), math.inf
     save_at = clock + seconds_between_checkpoints
     parts = run.training.micro_batches
     with Workers(parts, threads, device, begun["precision"], sharded) as workers:
@@ -139,6 +139,7 @@ def train(
             loss = mean([part.total for part in losses], device)
             if not math.isfinite(loss):
                 raise diverged(run_dir, step, loss)
+            run_dir.check_locked()
             speed = tokens_seen * parallel.size() / (time.monotonic() - clock)
             if done % LOG_EVERY == 0 or done == run.training.steps:
                 log.write(done, loss, losses, norm, run.training.rate(step), speed)
@@ -149,8 +150,10 @@ def train(
                 began = time.monotonic()
                 check_finite(model, run_dir, step)
                 save(run_dir, done, model, optimizers)
-                took = time.monotonic() - began
-                save_at = time.monotonic() + rest_after(took, seconds_between_checkpoints)
+                before, took = took, time.monotonic() - began
+                # the less of two: a disk that hung once, or a stop in between, is no measure
+                rest = rest_after(min(before, took), seconds_between_checkpoints)
+                save_at = time.monotonic() + rest
     check_finite(model, run_dir, run.training.steps - 1)
     facts = {
         "steps": run.training.steps,

@@ -149,6 +149,10 @@ DRAWN: Places = {
 MEASURED: Places = {
     "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
     "fifo-records": (changed("records.jsonl", os.mkfifo), "is not a regular file"),
+    "two-records": (
+        changed("records.jsonl", holding(f"{record().line}\n{record(value=0.91).line}")),
+        "two different records of trajectories legal",
+    ),
     "junk-records": (changed("records.jsonl", junk(NOISE)), "records.jsonl, line 1"),
 }
 UNFINISHED: Places = {

@@ -311,6 +311,24 @@ def test_a_run_is_probed_when_the_others_have_gone(
     assert told[4:] == ["met", "trained", "left"]
 
 
+def test_a_lost_process_is_a_line_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another machine goes down, and torchrun here does not know yet."""
+
+    def finish(*arguments: object) -> None:
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+
+    monkeypatch.setattr(job, "finish", finish)
+    command = ["run", "a5", "--scale", "smoke", "--set", "training.micro_batches=2"]
+    done = here(*command, "--device", "cpu", "--out", str(tmp_path), **FIRST_OF_TWO)
+    assert done.returncode == 2
+    line = refusal(done)
+    assert "another process of this training was lost" in line
+    assert "reset by peer" in line
+    assert line.endswith("the same command goes on from the last checkpoint")
+
+
 @pytest.mark.parametrize("size", ["abc", "0", "-1", "2.5"])
 def test_a_number_of_processes_that_is_none(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)

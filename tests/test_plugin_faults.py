@@ -1,5 +1,6 @@
 """A task, an objective or a probe of somebody's own that errs: a line names it and the place."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from real_runs import call, recipe
+from real_runs import call, here, recipe
 
 from nextlat_bench import registry
 
@@ -279,3 +280,30 @@ def test_sample_looks_at_what_it_draws(
     assert call(["sample", "beyond:Errs", "-n", "2", "--out", str(out)]) == 2
     assert "errs.sample gave tokens from 60" in capsys.readouterr().err
     assert not out.exists()
+
+
+LOUD = """os.system("echo aside")
+        if self.fails:
+            os.write(2, b"\\xff\\n")
+            raise KeyError("on purpose")
+        return losses
+
+    fails: bool = False"""
+
+
+def test_a_sweep_of_what_speaks_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that it starts print among the ticks, and bytes that are no text are no reason; what
+    lies in the current folder hides no library from the jobs."""
+    imported, *parts, first = OBJECTIVE
+    own = OWN.format(f"import os\n{imported}", *parts, f"{first}\n        {LOUD}")
+    (tmp_path / "aside.py").write_text(own)
+    (tmp_path / "random.py").write_text("raise SystemExit('of the current folder')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = ["--set", "objective.fails=false,true", "--set", "training.steps=2"]
+    asked = ["sweep", "a5", "--scale", "smoke", "--objective", "aside:Errs", "--seeds", "1"]
+    few = ["--probes", "teacher_forced", "--out", "runs"]
+    done = here(*asked, *settings, *few, cwd=tmp_path)
+    assert "2 cells: 1 done, 1 failed" in done.stdout
+    [line] = done.stderr.splitlines()
+    assert re.search(r"aside\.py, line \d+, in loss: KeyError: 'on purpose'", line), line
+    sys.modules.pop("aside")

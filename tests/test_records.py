@@ -18,6 +18,7 @@ from nextlat_bench.report.records import (
     collect,
     committed,
     distinct,
+    own,
     read,
     variants_of,
     write,
@@ -171,6 +172,24 @@ def test_collect_finds_runs_and_files(tmp_path: Path) -> None:
     assert collect(shared, runs) == everything
     with pytest.raises(ValueError, match="nowhere: no such file or folder"):
         collect(tmp_path / "nowhere")
+
+
+def test_a_run_folder_without_its_run_json_is_shown(tmp_path: Path) -> None:
+    """As `show` says that it is; its log holds no records."""
+    write(tmp_path / "records.jsonl", [record()])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert collect(tmp_path) == [record()]
+
+
+def test_a_runs_file_that_was_merged(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    assert own(path) == []
+    one, two = record(metric="b"), record(metric="a")
+    write(path, [one, two, one])
+    assert own(path) == [one, two]  # not sorted: what is measured next is written after them
+    write(path, [one, two, replace(one, value=0.91)])
+    with pytest.raises(ValueError, match=r"two different .*records\.jsonl\): remove one"):
+        own(path)
 
 
 def test_conflicting_records(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import errno
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,6 +254,25 @@ def test_checkpoints_take_a_small_part_of_the_time(
     monkeypatch.setattr(train_module, "rest_after", for_ever)
     trained(tiny("training.steps=4"), tmp_path, seconds_between_checkpoints=1e-9)
     assert asked == [1e-9]  # of the first of them
+
+
+def test_a_checkpoint_that_took_long_once_is_not_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hung for ten minutes would cost the next three hours their checkpoints."""
+    seconds = count()
+    writing = iter([1, 1, 600, 1, 600, 600, 1])  # the first is of step 0
+    asked: list[float] = []
+
+    def save(*checkpoint: object) -> None:
+        for _ in range(next(writing)):
+            next(seconds)
+
+    monkeypatch.setattr(RunDir, "save_checkpoint", save)
+    monkeypatch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(train_module, "rest_after", lambda took, _: asked.append(took) or 0.0)
+    trained(tiny("training.steps=6"), tmp_path, seconds_between_checkpoints=0)
+    assert asked == [2, 2, 2, 2, 601, 2]
 
 
 def test_every_block_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,14 @@ def main() -> None:
             raise
         if stopped:  # torch's writer of files makes an error of its own of an interrupted write
             end(stopped[0])
-        if follows() and (isinstance(error, ValueError) or LOST_PEER.search(str(error))):
+        lost = isinstance(error, RuntimeError) and LOST_PEER.search(str(error))
+        if follows() and (isinstance(error, ValueError) or lost):
             leave_it_to_the_first()
+        if lost:
+            refuse(
+                f"another process of this training was lost ({str(error)[:160]}): it may have said "
+                f"why{GOES_ON['run']}"
+            )
         if (message := told(error)) is None:
             raise
         refuse(message)

@@ -28,7 +28,7 @@ def show(
 
     Example: nextlat-bench show runs/taxi-nextlat-laptop-s0-1f2e3d4c --map map.png
     """
-    from nextlat_bench.report.records import read
+    from nextlat_bench.report.records import own
     from nextlat_bench.report.view import measurements_view
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.show import check_map, draw_map, run_view
@@ -36,7 +36,7 @@ def show(
     folder, screen = RunDir(run_dir), console()
     if map is not None:
         check_map(folder, map)
-    records = read(folder.records) if folder.records.exists() else []
+    records = own(folder.records)
     view = run_view(folder)
     if map is not None:
         draw_map(folder, map)  # what it refuses is refused before anything is shown

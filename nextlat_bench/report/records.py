@@ -28,16 +28,8 @@ from nextlat_bench.report.facts import (
 )
 
 __all__ = ["SCHEMA", "Record", "collect", "committed", "distinct", "found", "read"]
-__all__ += [
-    "collect_tried",
-    "differing",
-    "grouped",
-    "one_protocol",
-    "say",
-    "told_apart",
-    "variants_of",
-]
-__all__ += ["plain", "record_file", "shipped_files", "write"]
+__all__ += ["collect_tried", "differing", "grouped", "one_protocol", "own", "plain"]
+__all__ += ["record_file", "say", "shipped_files", "told_apart", "variants_of", "write"]
 
 SCHEMA = 1
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
@@ -208,6 +200,10 @@ def distinct(records: Iterable[Record]) -> Distinct:
 
 
 def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
+    return Distinct(sorted(_once(sourced), key=lambda record: record.line))
+
+
+def _once(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
     kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
         first, where = kept.setdefault((record.run, record.what), (record, source))
@@ -216,9 +212,14 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
             metric = f"{record.probe} {record.metric} {record.condition}".strip()
             raise ValueError(
                 f"run {record.run} has two different records of {metric} (in {places}): "
-                "remove one, or measure the run again with `nextlat-bench probe`"
+                "remove one, or the file, and measure the run again with `nextlat-bench probe`"
             )
-    return Distinct(sorted((record for record, _ in kept.values()), key=lambda r: r.line))
+    return [record for record, _ in kept.values()]
+
+
+def own(path: Path) -> list[Record]:
+    """A run's records, if it has any, in the file's order: what was merged in twice stands once."""
+    return _once((record, str(path)) for record in read(path)) if path.exists() else []
 
 
 def record_file(split: str) -> str:
@@ -248,7 +249,8 @@ def _files(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder of records")
     if (path / "run.json").exists():  # a run folder; its metrics.jsonl is the training log
         return [file for file in [path / "records.jsonl"] if file.exists()]
-    files = set(path.glob("*.jsonl")) - {path / record_file(split) for split in OTHER_SPLITS}
+    no_records = ["metrics.jsonl", *map(record_file, OTHER_SPLITS)]  # run.json may be lost
+    files = set(path.glob("*.jsonl")) - {path / name for name in no_records}
     # a folder that may not be read is an error here, which a glob would pass over
     inside = (child / record_file("test") for child in path.iterdir() if child.is_dir())
     return sorted(files | {file for file in inside if file.exists()})

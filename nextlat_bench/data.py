@@ -39,7 +39,7 @@ class TensorBatch:
         """(i, at) for i = 0..horizon: the flat positions `at` that lie i steps after some position
         of the same document, which is then `at - i`. No pair crosses a boundary at any step."""
         same = torch.zeros_like(self.document, dtype=torch.bool)
-        same[:, :-1] = (self.document[:, :-1] == self.document[:, 1:]) & (self.document[:, 1:] >= 0)
+        same[:, :-1] = self.document[:, :-1] == self.document[:, 1:]
         continues = same.flatten()  # the next position holds the next token of the document
         at = (self.document.flatten() >= 0).nonzero().squeeze(1)
         for i in range(horizon + 1):

@@ -150,3 +150,15 @@ def test_no_states():
     assert world.advance(states, np.empty(0, int)).shape == (0,)
     assert world.histories(states, 3, np.random.default_rng(0)).shape == (0, 16)
     assert world.distance(states).shape == world.at_goal(states).shape == (0,)
+
+
+def test_a_noisy_state_leaks_no_more_than_half():
+    """Of hundreds of answers each would leak 0.4%, and less than nothing would be left."""
+    prompts = PAPER.prompts("test", 0, 32)
+    legal = PAPER.world().legal(PAPER.world().start(prompts))
+    odds = np.exp(known_subject("noisy_state", PAPER).start(prompts).log_probs)
+    leaked = np.where(legal, 0, odds).sum(axis=1)
+    assert (leaked > 0.3).all()
+    assert (leaked <= 0.5).all()
+    share = (1 - leaked) / legal.sum(axis=1)
+    np.testing.assert_allclose(odds[legal], share[np.nonzero(legal)[0]])

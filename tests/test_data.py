@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nextlat_bench.data import pack, step_batches, to_tensors
 from nextlat_bench.tasks._core import Batch
+from nextlat_bench.tasks.a5 import A5
 
 PAD = 99
 
@@ -80,3 +82,29 @@ def test_documents_go_where_they_fit_tightest() -> None:
     """6 + 4 and 5 + 3 + 2; the 4 beside the 5 would leave no place for the 2."""
     packed = pack(batch_of([2, 6, 3, 5, 4]), 10)
     assert len(packed) == 2
+
+
+def test_a_step_reads_training_examples_of_its_own(taxi) -> None:  # type: ignore[no-untyped-def]
+    """The first 66, the next, and those after; in packed rows, dealt out evenly."""
+    for step in range(3):
+        parts = step_batches(taxi, step, 66, 80, 4)
+        rows = [len(part.tokens) for part in parts]
+        assert max(rows) - min(rows) <= 1
+        assert sum(rows) < 66
+        found = [
+            document
+            for p in parts
+            for document in contents(
+                Batch(*(a.numpy() for a in (p.tokens, p.targets, p.document, p.position)))
+            )
+        ]
+        assert sorted(found) == contents(taxi.sample("train", 66 * step, 66))
+
+
+def test_rows_of_several_documents_stay_as_they_are() -> None:
+    """Laid side by side, each would count as one document."""
+    task = A5(growth=50)
+    (plain,), (asked,) = (step_batches(task, 0, 25, length, 1) for length in (None, 24))
+    assert plain.document.max() > 0
+    assert torch.equal(asked.tokens, plain.tokens)
+    assert torch.equal(asked.document, plain.document)

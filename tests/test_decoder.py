@@ -154,6 +154,7 @@ def test_cache_equals_one_pass(small: Decoder) -> None:
 def test_too_long_is_an_error(small: Decoder) -> None:
     with pytest.raises(ValueError, match="33 positions asked of a decoder built for 32"):
         small(torch.zeros(1, 33, dtype=torch.long))
+    assert small(torch.zeros(1, 32, dtype=torch.long)).shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize("name", ["rms_norm", "rotated", "smooth_l1", "squared_length", "swiglu"])
@@ -201,6 +202,40 @@ def test_hand_written_gradients(name: str) -> None:
     got = torch.autograd.grad((ours * upstream).sum(), inputs)
     expected = torch.autograd.grad((reference * upstream).sum(), inputs)
     torch.testing.assert_close(got, expected)
+
+
+def test_the_gradient_of_a_divergence() -> None:
+    """Scaled by what comes after it: a weight, a share of the horizon."""
+    given, teacher = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
+    logits, p = given.requires_grad_(), teacher.softmax(-1)
+    information = (p * p.log()).sum(-1)
+    ours = kernels.kl_divergence(logits, p, information)
+    reference = F.kl_div(logits.log_softmax(-1), p, reduction="batchmean")
+    torch.testing.assert_close(ours, reference)
+    got, expected = (torch.autograd.grad(0.3 * f, logits) for f in (ours, reference))
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "rms_norm", "smooth_l1"])
+def test_half_precision_is_computed_in_single(name: str) -> None:
+    """As the same numbers in float32 are, but for the gradient, which is rounded once."""
+    generator = torch.Generator().manual_seed(0)
+    given, other = (10 * torch.randn(64, 32, generator=generator) for _ in range(2))
+    p, weight = other.softmax(-1), other[0]
+    piece: Callable[[Tensor], Tensor] = {
+        "kl_divergence": lambda x: kernels.kl_divergence(x, p, torch.zeros(64)),
+        "rms_norm": lambda x: kernels.rms_norm(x, weight, 1e-5),
+        "smooth_l1": lambda x: kernels.smooth_l1(x, x.detach().float() + 0.01 * other),
+    }[name]
+    half = given.bfloat16().requires_grad_()
+    single = half.detach().float().requires_grad_()
+    found, expected = piece(half), piece(single)
+    torch.testing.assert_close(found, expected)
+    [got], [wanted] = (
+        torch.autograd.grad(f.square().sum(), x) for f, x in ((found, half), (expected, single))
+    )
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got, wanted.bfloat16())
 
 
 def test_more_numbers_than_a_gpu_multiplies_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from nextlat_bench import registry
@@ -60,12 +61,18 @@ def test_a_plain_decoder_is_a_llama(objective: str, tmp_path: Path) -> None:
     """transformers gives our own logits, hidden states and sessions."""
     folder = trained(tmp_path / "runs", objective)
     ours = load(folder.path)
-    theirs = HuggingFace.load(export(folder.path, tmp_path / "llama", "llama"), folder.run().task)
+    out = export(folder.path, tmp_path / "llama", "llama")
+    theirs = HuggingFace.load(out, folder.run().task)
     tokens = np.random.default_rng(0).integers(ours.vocab_size, size=(3, 30))
     assert np.allclose(theirs.log_probs(tokens), ours.log_probs(tokens), atol=1e-5)
     assert isinstance(ours, LatentSubject)
     assert np.allclose(theirs.hidden(tokens), ours.hidden(tokens), atol=1e-5)
-    assert theirs.model.config.model_type == "llama"
+    config = theirs.model.config
+    assert (config.model_type, config.max_position_embeddings) == (
+        "llama",
+        ours.model.decoder.max_length,  # type: ignore[attr-defined]
+    )
+    assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.float32
 
 
 @pytest.mark.parametrize("objective", ["jtp", "bst", "gru"])

@@ -31,6 +31,14 @@ def test_muon_takes_the_matrices_inside_blocks() -> None:
     assert len(make_optimizers(adamw_only, model)) == 1
 
 
+def test_halves_have_as_much_to_do() -> None:
+    """They work side by side; in the order of the layers one would have twice the other's."""
+    run = tiny("training.optimizer=muon", "decoder.layers=4", objective="gpt")
+    _, *halves = make_optimizers(run.training, build(run))
+    one, other = (sum(p.numel() for p in half.param_groups[0]["params"]) for half in halves)
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("optimizer", "parts"), [("muon", {}), ("split_muon", {"qkv": 3, "gate_up": 2})]
 )

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from real_runs import added, here
 from torch import nn
 
-from nextlat_bench.adapters import CallableModel, ids_by_text, load_model
+from nextlat_bench.adapters import CallableModel, HuggingFace, ids_by_text, load_model
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
 from nextlat_bench.tasks._core import Task
@@ -127,3 +128,55 @@ def test_a_tokenizer_that_knows_some_of_the_tokens(tmp_path: Path) -> None:
     assert asked(["the", "of"]) is None
     with pytest.raises(ValueError, match=f"knows {V - 1} of {V} tokens of taxi, not 'pad'"):
         asked([word for word in every if word != "pad"])
+
+
+def test_a_module_in_evaluation_mode_stays_in_it() -> None:
+    """Whole, or a part of one that is trained."""
+    module = nn.Sequential(nn.Embedding(V, V), nn.Dropout())
+    for training, dropping in ((False, False), (True, False), (False, True)):
+        module.training, module[1].training = training, dropping
+        CallableModel(module, TASK)
+        assert (module.training, module[1].training) == (training, dropping)
+
+
+def tiny_gpt2(vocab: int = V, context: int = 64) -> Any:
+    torch.manual_seed(0)
+    none = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "initializer_range": 0.3}
+    config = transformers.GPT2Config(vocab_size=vocab, n_positions=context, **sizes, **none)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def test_a_model_saved_in_half_precision_is_read_in_single(tmp_path: Path) -> None:
+    tiny_gpt2().bfloat16().save_pretrained(tmp_path)
+    found = HuggingFace.load(tmp_path, TASK)
+    assert {weight.dtype for weight in found.model.parameters()} == {torch.float32}
+    rounded = tiny_gpt2().bfloat16().float()
+    tokens = TASK.sample("test", 0, 3).tokens
+    expected = HuggingFace(rounded, TASK).log_probs(tokens)
+    assert np.allclose(found.log_probs(tokens), expected, atol=1e-5)
+
+
+def test_a_context_holds_the_longest_that_a_probe_reads() -> None:
+    """A5's words have 12 elements in training and 36 in probes."""
+    HuggingFace(tiny_gpt2(60, 36), A5())
+    with pytest.raises(ValueError, match="has a context of 35 tokens: a5 needs 36"):
+        HuggingFace(tiny_gpt2(60, 35), A5())
+
+
+def test_ids_are_those_of_fresh_weights_too_and_none_is_negative() -> None:
+    ids = np.arange(V) + 3
+    assert np.array_equal(HuggingFace(tiny_gpt2(V + 3), TASK, ids).untrained().ids, ids)
+    with pytest.raises(ValueError, match=f"has a vocabulary of {V}"):
+        HuggingFace(tiny_gpt2(), TASK, np.arange(V) - 1)
+
+
+def test_a_function_is_given_numbers_of_64_bits() -> None:
+    seen = set()
+
+    def asked(tokens: np.ndarray) -> Any:
+        seen.add(tokens.dtype)
+        return logits(tokens)
+
+    CallableModel(asked, TASK).log_probs(TASK.sample("test", 0, 2).tokens.astype(np.int32))
+    assert seen == {np.dtype(np.int64)}

@@ -248,6 +248,14 @@ def test_micro_batches_that_cannot_be_shared_are_refused(monkeypatch: pytest.Mon
         parallel.own([0, 1, 2])
 
 
+def test_as_many_micro_batches_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than processes are not enough."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parallel.check_parts(4)
+    with pytest.raises(ValueError, match="micro_batches = 3: expected a multiple of the 2 proc"):
+        parallel.check_parts(3)
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)

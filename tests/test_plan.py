@@ -174,6 +174,9 @@ def test_a_plan_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["here, at least"].startswith("10.0 hours at 1,000,000 GFLOP/s")
     assert rows["on one H100"] == "25.3 hours at 40% (assumed) of 989 TFLOP/s"
     assert rows["in its 80 GB"] == "fits"
+    counted["weight_bytes"] = 80 * 10**9
+    full = [str(cell) for cell in plan_view(run, "h100").columns[1].cells]
+    assert any(cell.startswith("its weights alone do not fit") for cell in full)
 
 
 def test_activations_are_those_of_the_positions(monkeypatch: pytest.MonkeyPatch) -> None:

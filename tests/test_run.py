@@ -117,6 +117,8 @@ def test_rate_rises_holds_and_falls() -> None:
     assert all(b < a for a, b in pairwise(rates[60:]))
     assert rates[-1] == pytest.approx(0.05)
     assert {Training(steps=5, examples=1).rate(step) for step in range(5)} == {1.0}
+    most = Training(steps=100, examples=1, decay_fraction=0.29)  # of 100 a hair below 29
+    assert most.rate(70) == 1.0 > most.rate(71)
     square = dataclasses.replace(training, decay_power=2.0)
     halfway = 0.05 + 0.95 * 0.5**2  # after 20 of the 40 steps of decay
     assert square.rate(79) == pytest.approx(halfway)

@@ -172,6 +172,25 @@ def test_unsure_drafts_stop_early() -> None:
     assert unsure.drafted.max() == 1  # the unsure token itself is still verified
 
 
+class Wavering(Counting):
+    """Of its drafts each is less likely, by its own word, than the one before."""
+
+    def begin(self, source: Tensor) -> None:
+        super().begin(source)
+        self.odds = iter((0.9, 0.8, 0.7, 0.4, 0.3, 0.2))
+
+    def after(self, tokens: Tensor) -> Tensor:
+        p, token = next(self.odds), super().after(tokens)
+        return (token * p + (1 - token) * (1 - p) / (self.vocab - 1)).log()
+
+
+def test_the_first_draft_less_likely_than_the_threshold_is_the_last() -> None:
+    for threshold, drafted in ((0.95, 1), (0.85, 2), (0.75, 3), (0.5, 4), (0.35, 5), (0.0, 6)):
+        ids = torch.tensor([[0]])
+        trace = verify_rounds(Wavering([99]), ids, 20, -1, -9, Greedy(), 6, threshold)[1]
+        assert trace.drafted[0, 0] == drafted
+
+
 @pytest.mark.parametrize("draft", [1, 2, 5, 10])
 def test_latent_dynamics_that_are_perfect_are_accepted_at_any_length(
     cycler: TrainedModel, draft: int
@@ -346,6 +365,15 @@ def test_what_drafts_nothing_is_refused(taxi: Any) -> None:
             speculate(small(NextLat()), ids, 4, end=END, pad=PAD, draft=draft)
     with pytest.raises(ValueError, match="max_new = 0: expected a whole number from 1"):
         speculate(small(NextLat()), ids, 0, end=END, pad=PAD)
+    with pytest.raises(ValueError, match="temperature = 0: expected a number above 0"):
+        speculate(small(NextLat()), ids, 4, end=END, pad=PAD, temperature=0)
+
+
+def test_after_a_rejection_of_equals_there_is_something_to_draw_from() -> None:
+    """By rounding p / q may be a hair below 1, and of p - q nothing is left."""
+    p, q = torch.tensor([[0.25, 0.75], [0.25, 0.75]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    rest = Sampled(np.random.default_rng(0), 1.0, "cpu").rest(p, q)
+    assert rest.tolist() == [[0.25, 0.75], [0.0, 0.25]]
 
 
 def test_no_prompts() -> None:

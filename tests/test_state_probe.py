@@ -11,6 +11,7 @@ from hand_maps import MAP_SUBJECTS
 from nextlat_bench import registry
 from nextlat_bench.probes import state_probe
 from nextlat_bench.probes._core import NotApplicable
+from nextlat_bench.probes._states import standardised
 from nextlat_bench.probes.state_probe import StateProbe, linear_predictions, state_labels
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks.path_star import PathStar
@@ -255,6 +256,13 @@ def test_linear_predictions():
     sign = (square.prod(axis=1) > 0).astype(int)
     found = linear_predictions(square[:200], sign[:200], square[200:])
     assert np.mean(found == sign[200:]) < 0.8
+
+
+def test_features_are_standardised_by_the_training_examples_alone():
+    """Means 1 and 9, spreads 1 and 0; a feature that is constant there keeps its own size."""
+    train, test = np.array([[0.0, 9.0], [2.0, 9.0]]), np.array([[5.0, 9.0], [7.0, 9.5]])
+    found = standardised(train, test)
+    assert [each.tolist() for each in found] == [[[-1, 0], [1, 0]], [[4, 0], [6, 0.5]]]
 
 
 def test_state_labels(taxi):

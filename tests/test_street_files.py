@@ -95,6 +95,20 @@ def test_osm_xml(tmp_path, suffix):
     assert corner == pytest.approx(111.2 + 111.2 * math.cos(math.radians(30)), rel=0.01)
 
 
+def test_a_file_that_changed_is_another_map(tmp_path):
+    """Without the northern street its three nodes are dead ends. The same bytes are no GraphML."""
+    path = tmp_path / "grid.osm"
+    path.write_text(osm_xml())
+    before = StreetMap.load(path)
+    path.write_text(osm_xml(WAYS[1:]))
+    after = StreetMap.load(path)
+    assert (before.num_nodes, after.num_nodes) == (5, 7)
+    path.write_text(osm_xml())
+    assert StreetMap.load(path) == before
+    with pytest.raises(ValueError, match="not GraphML"):
+        StreetMap.load(path.rename(tmp_path / "grid.graphml"))
+
+
 def test_csv_is_taken_as_it_stands(tmp_path):
     path = tmp_path / "map.csv"
     rows = [(10, "N", 2), (2, "s", 10), (2, "0", 2), (10, 3, 11), (0, "NW", 2)]
@@ -312,3 +326,6 @@ def test_places(monkeypatch, cache):
     count = len(asked)
     assert StreetMap.load("Heliopolis, Cairo") == streets
     assert len(asked) == count, "a place is asked for once"
+    replies.append(ring(1))
+    assert StreetMap.load("Alexandria") != streets
+    assert asked[-1][0] == "Alexandria"

@@ -6,7 +6,7 @@ References walk the map as plain dictionaries, one sequence at a time.
 import networkx as nx
 import numpy as np
 import pytest
-from hand_maps import MAP_SUBJECTS
+from hand_maps import MAP_SUBJECTS, E, N, S, W, map_of, task_on
 from scipy.stats import chisquare
 
 from nextlat_bench.generate import choose, generate
@@ -138,6 +138,25 @@ def test_a_few_streets_of_the_wrong_map_are_wrong(taxi, streets, wrong_streets):
     assert [set(exits) for exits in streets] == [set(exits) for exits in wrong_streets]
 
 
+def test_a_map_of_a_few_streets_is_wrong_somewhere_too():
+    task = task_on(0)
+    assert task.map.num_edges < 100
+    wrong = known_subject("wrong_map", task).world.streets.neighbour
+    assert ((wrong >= 0) == task.map.exits).all()
+    assert 1 <= (wrong != task.map.neighbour).sum() <= 2
+
+
+def test_from_where_nothing_leads_on_is_not_nearer():
+    """A square, one way round, with a spur: from 1 to 3 go N by 2, never E to the end of it."""
+    square = {(0, E): 1, (1, N): 2, (2, W): 3, (3, S): 0, (1, E): 4}
+    streets = map_of([(0, 0), (100, 0), (100, 100), (0, 100), (200, 0)], square)
+    task = Taxi(streets=streets, max_nodes=9, max_path=9, heldout=0.2, seed=1)
+    start = known_subject("shortest_path_oracle", task).start(np.array([[1, 3]]))
+    assert support(task, start.log_probs[0]) == {"N"}
+    greedy = known_subject("oracle", task).start(np.array([[1, 3]])).log_probs[0]
+    assert task.vocab.tokens[greedy.argmax()] == "N"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_sessions_agree_with_log_probs(taxi, known, walks, name):
     subject, rng = known[name], np.random.default_rng(0)
@@ -217,6 +236,8 @@ def test_choose_samples_the_exact_distribution():
     check(probabilities**2, temperature=0.5)
     check(probabilities * (probabilities > 0.1), min_probability=0.1)
     assert (choose(log_probs, rng, min_probability=0.9) == 0).all()  # the likeliest stays
+    halves = np.log(np.tile([0.5, 0.25, 0.25], (1_000, 1)))
+    assert (choose(halves, rng, min_probability=0.25) == 0).all()  # as likely is not likelier
     assert (choose(log_probs, None) == 0).all()
 
 

@@ -27,7 +27,7 @@ from nextlat_bench.train import (
     restore_weights,
     train,
 )
-from nextlat_bench.workers import COLUMNS
+from nextlat_bench.workers import COLUMNS, Workers
 
 
 def trained(run: Run, out: Path, **options: object) -> RunDir:
@@ -80,6 +80,30 @@ def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
     first, again = (trained(tiny(), tmp_path / n).model.read_bytes() for n in ("a", "b"))
     assert first == again
     assert trained(tiny(seed=1), tmp_path).model.read_bytes() != first
+
+
+def test_each_step_is_taken_at_its_rate_and_with_gradients_as_short_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All optimizers' rates: up in two steps, full for one, down in three."""
+    run = tiny("training.steps=6", "training.warmup_steps=2", "training.decay_fraction=0.5",
+               "training.final_fraction=0", "training.decay_power=1", "training.clip=0.01",
+               "training.optimizer=muon")  # fmt: skip
+    found, step = [], Workers.update
+
+    def spied(self: Workers, optimizers: list[torch.optim.Optimizer], rate: float) -> None:
+        step(self, optimizers, rate)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        rates = {group["lr"] / group["base_lr"] for group in groups}
+        found.append((rates, float(torch.nn.utils.get_total_norm(gradients))))
+
+    monkeypatch.setattr(Workers, "update", spied)
+    [row] = trained(run, tmp_path).metric_rows()
+    rates, norms = zip(*found, strict=True)
+    for each, rate in zip(rates, (1 / 2, 1, 1, 2 / 3, 1 / 3, 0), strict=True):
+        assert (min(each), max(each)) == pytest.approx((rate, rate))
+    assert 0 < max(norms) < 0.0101 < row["gradient_norm"]
 
 
 def test_micro_batches_side_by_side_equal_one_after_another(tmp_path: Path) -> None:

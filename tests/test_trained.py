@@ -92,6 +92,16 @@ def test_hidden_states_and_latent_dynamics(subject: TrainedModel) -> None:
     assert not np.allclose(fresh, hidden)
 
 
+def test_an_untrained_decoder_reads_more_than_its_last_token() -> None:
+    """Where blocks that begin as the identity would show the embedding alone."""
+    run = small_run("gpt").override(["decoder.zero_init_residual=true"])
+    subject = TrainedModel(run, build(run))
+    tokens = np.array([[1, 5, 9], [2, 5, 9]])
+    for model, reads in ((subject, False), (subject.untrained(), True)):
+        one, other = model.hidden(tokens)[:, -1]
+        assert np.allclose(one, other, atol=1e-3) != reads
+
+
 def test_what_the_heads_of_mtp_read_is_a_reading_of_its_own(subject: TrainedModel) -> None:
     task, rng = subject.run.task, np.random.default_rng(0)
     tokens = rng.integers(subject.vocab_size, size=(4, 7))

@@ -309,6 +309,18 @@ def test_what_is_shown_is_of_the_setting_with_most_comparisons() -> None:
     assert row[2] == "Compression: 0.98; GPT 0.96"
 
 
+def test_what_is_shown_is_of_a_setting_that_tells_something() -> None:
+    """Two rivals that are as perfect as NextLat say less than one that is not."""
+    full = (1.0,) * 3
+    here = [replace(r, run=f"{r.run}-p", scale="paper") for r in measured(full, gpt=full, mtp=full)]
+    [row] = [
+        row
+        for row in sheet([*here, *measured(HIGH, gpt=MIDDLE)]).grids[0].rows
+        if "same state" in row[0]
+    ]
+    assert row[2] == "Compression: 0.98; GPT 0.96"
+
+
 def test_a_lead_and_its_routes_are_of_one_setting() -> None:
     """One state for everything at horizon 8, and another model, at horizon 1, that drives well and
     was not asked for its compression: the routes of the one do not save the lead of the other."""

@@ -15,6 +15,7 @@ from nextlat_bench.report.sheets import Grid, Sheet
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.tables import Block, blocks_of
 from nextlat_bench.report.verdicts import (
+    BOTH_ENDS,
     LACKING,
     LOST,
     OUTCOMES,
@@ -181,7 +182,7 @@ def _first(compared: Sequence[Comparison]) -> list[Comparison]:
         its = [c for c in compared if c.setting == setting]
         sides = [c.cell for c in its] + [c.its for c in its if c.its]
         values = sum(side.value is not None for side in sides)
-        return sum(c.outcome not in LACKING for c in its), values
+        return sum(c.outcome not in (*LACKING, BOTH_ENDS) for c in its), values
 
     best = max(dict.fromkeys(c.setting for c in compared), key=weight)
     return [c for c in compared if c.setting == best and c.column == compared[0].column]

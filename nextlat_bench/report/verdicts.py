@@ -18,6 +18,7 @@ from nextlat_bench.report.statistics import Estimate, difference
 from nextlat_bench.report.tables import Block, Row
 
 __all__ = [
+    "BOTH_ENDS",
     "LACKING",
     "LOST",
     "OUTCOMES",

@@ -76,9 +76,9 @@ class Vocabulary:
         if len(ids):
             check_tokens("tokens", ids)
         used = [i for i in np.asarray(ids).tolist() if i != self.pad]
-        for i in used:
-            if not 0 <= i < len(self):
-                raise ValueError(f"token {i}: expected 0 to {len(self) - 1}")
+        if used and not 0 <= min(used) <= max(used) < len(self):
+            unknown = next(i for i in used if not 0 <= i < len(self))
+            raise ValueError(f"token {unknown}: expected 0 to {len(self) - 1}")
         return used
 
     def decode(self, ids: IntArray) -> list[str]:

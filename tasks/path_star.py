@@ -21,7 +21,6 @@ there, and each later node follows from the one before.
 array([ True,  True])
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -135,8 +134,10 @@ class PathStar(DrawnTask):
 
     def text(self, tokens: IntArray) -> str:
         """`a,b|b,c|.../start,goal=p0,p1,...`, without the end token."""
-        words = [word for word in self.vocab.decode(tokens) if word != "end"]
-        return re.sub(r",?([|/=]),?", r"\1", ",".join(words))
+        text = ",".join(word for word in self.vocab.decode(tokens) if word != "end")
+        for mark in "|/=":
+            text = text.replace("," + mark, mark).replace(mark + ",", mark)
+        return text
 
     def answers(self, tokens: IntArray) -> IntArray | None:
         """Teacherless, (n, L) -> (n, L): the path and the end, -1 inside the prompt."""

@@ -22,7 +22,7 @@ from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
 from nextlat_bench.report.sheets import Grid, Sheet
-from nextlat_bench.report.tables import Table
+from nextlat_bench.report.tables import Row, Table
 from nextlat_bench.report.verdicts import SEEDS
 from nextlat_bench.run_dir import RunDir, read_json
 
@@ -155,18 +155,23 @@ def brief(table: Table) -> Sheet:
     head = ("Model", "Seeds", *(table.columns[i].heading for i in at))
     grids = []
     for heading, rows in table.blocks(seeds=False).items():
-        shown: list[tuple[list[str], list[list[str]]]] = []  # who, and the lines of their cells
-        last: dict[str, list[list[str]]] = {}  # objective -> its cells
+        shown: list[tuple[Row, list[list[str]]]] = []  # whose, and the lines of their cells
         for row in rows:
             cells = [table.columns[i].lines(row.cells[i]) for i in at]
             if row.source == "measured" and row.num_seeds >= SEEDS and row.objective != "oracle":
-                shown.append((row.heads, cells))
-                last[row.objective] = cells
-            elif row.source == "paper":
-                for mine, (its, *_) in zip(last.get(row.objective, []), cells, strict=False):
+                shown.append((row, cells))
+            elif row.source == "paper":  # beside the first of its horizon, if it names one
+                horizon = row.variant.get("horizon")
+                alike = (
+                    its
+                    for other, its in shown
+                    if other.objective == row.objective
+                    and horizon in (None, other.variant.get("horizon"))
+                )
+                for mine, (its, *_) in zip(next(alike, []), cells, strict=False):
                     mine += [f"(paper {its})"] * (its != DASH)
         if shown:
-            texts = ((*heads, *map("\n".join, cells)) for heads, cells in shown)
+            texts = ((*row.heads, *map("\n".join, cells)) for row, cells in shown)
             grids.append(Grid(heading, head, tuple(texts), numbers=True))
     return Sheet(table.name, table.title, tuple(grids), (), ())
 

@@ -112,10 +112,10 @@ class RunDir:
         """Of what run.json says, however it is laid out."""
         return hashlib.sha256(to_bytes(read_json(self.run_json))).hexdigest()
 
-    def check_same_run(self) -> None:
-        """Refuses a run.json that has changed since the run began."""
+    def check_same_run(self, begun: dict[str, Any]) -> None:
+        """Refuses a run.json that has changed since the run began, as its provenance says."""
         digest = self.run_digest
-        if read_json(self.provenance).get("run_sha256", digest) != digest:
+        if begun.get("run_sha256", digest) != digest:
             raise RunDirError(
                 f"{self.run_json} is of another run than the one that was begun here: restore it, "
                 "or delete the folder and run again"
@@ -126,8 +126,8 @@ class RunDir:
         since it began. Runs that began with an older version say nothing of theirs."""
         if not self.provenance.exists():
             return
-        self.check_same_run()
         begun, now = read_json(self.provenance), sources(run)
+        self.check_same_run(begun)
         before = begun.get("sources", now)
         for what in now:
             if now[what] != before.get(what):

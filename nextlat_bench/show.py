@@ -78,7 +78,7 @@ def made(folder: RunDir) -> dict[str, str]:
         facts = read_json(folder.provenance, **kinds)
     except RunDirError:
         return {"made on": f"not known: {folder.provenance.name} is damaged"}
-    folder.check_same_run()
+    folder.check_same_run(facts)
     return {
         "made on": f"{facts['device']}, {facts['threads']} threads, {facts['precision']}",
         "made with": f"{settings(facts['versions'])}, python {facts['python']}",

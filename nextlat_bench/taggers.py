@@ -14,6 +14,7 @@ from nextlat_bench.subject import RereadingSession, Subject
 from nextlat_bench.tasks._core import FloatArray, IntArray, Task, is_int
 
 __all__ = [
+    "Counting",
     "Drifting",
     "Oracle",
     "RunningOracle",
@@ -136,6 +137,38 @@ class Drifting(RunningOracle):
         return np.where(deaf[:, None], hidden, super().predict_hidden(hidden, tokens))
 
 
+class Counting(RunningOracle):
+    """Right only while its hidden states' last number, which counts the tokens read, is one that
+    there was in training. Beyond, trunk and dynamics are certain of the first answer, although the
+    rest of the state goes on being right."""
+
+    name = "counting"
+    unit = 1 / 8  # what a token adds; a power of two, so that sums are exact
+
+    def tags(self, tokens: IntArray) -> IntArray:
+        taught = np.arange(1, tokens.shape[1] + 1) <= self.task.max_length
+        return np.where(taught, self.answers(tokens), 0)
+
+    def hidden(self, tokens: IntArray, reading: str = "hidden") -> FloatArray:
+        """(n, T) -> (n, T, V + 1): the oracle's, and the count; reading "embedding": the oracle's,
+        (n, T, V)."""
+        rest = super().hidden(tokens, reading)
+        if reading == "embedding":
+            return rest
+        count = self.unit * np.arange(1, tokens.shape[1] + 1)
+        return np.dstack((rest, np.broadcast_to(count, tokens.shape)))
+
+    def predict_hidden(self, hidden: FloatArray, tokens: IntArray) -> FloatArray:
+        """(n, V + 1), (n,) -> (n, V + 1)"""
+        rest = super().predict_hidden(hidden[:, :-1], tokens)
+        return np.column_stack((rest, hidden[:, -1] + self.unit))
+
+    def read_out(self, hidden: FloatArray) -> FloatArray:
+        """(n, V + 1) -> (n, V)"""
+        taught = hidden[:, -1] <= self.unit * self.task.max_length
+        return certain(np.where(taught, hidden[:, :-1].argmax(axis=1), 0), self.vocab_size)
+
+
 def certain(answers: IntArray, vocab_size: int) -> FloatArray:
     """(...,) -> (..., V): log-probabilities, all mass on each answer; -1: uniform."""
     out = np.full((*answers.shape, vocab_size), -np.inf)
@@ -160,6 +193,7 @@ OF_WORDS: dict[str, Callable[[Task], Tagger]] = {
     "forgetful": Forgetful,
     "window": Window,
     "drifting": Drifting,
+    "counting": Counting,
 }
 
 

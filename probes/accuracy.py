@@ -50,7 +50,7 @@ class Accuracy(Probe):
         "wrong_map",
         "clever_hans",
     )
-    misses: ClassVar[tuple[str, ...]] = ("window", "drifting")
+    misses: ClassVar[tuple[str, ...]] = ("window", "drifting", "counting")
 
     def __post_init__(self) -> None:
         check_count(self, "num_trials")

@@ -6,8 +6,9 @@ one token at a time, as a recurrent network does.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from nextlat_bench.report.statistics import wilson_interval
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
     LONGEST,
-    BoolArray,
+    Batch,
     FloatArray,
     IntArray,
     Task,
@@ -39,12 +40,15 @@ def reach(rates: FloatArray, threshold: float) -> int:
     return int(np.logical_and.accumulate(rates >= threshold).sum())
 
 
-def recurrent_top1(subject: Subject, tokens: IntArray) -> IntArray:
+def recurrent_top1(
+    subject: Subject, tokens: IntArray, after: Callable[[FloatArray], FloatArray] = lambda g: g
+) -> IntArray:
     """(n, T) -> (n, T): the likeliest answer at each position by the latent dynamics.
 
-        g[0] = h[0],    g[t] = p(g[t-1], x[t]),    top-1 of head(g[t])
+        g[0] = h[0],    g[t] = after(p(g[t-1], x[t])),    top-1 of head(g[t])
 
-    The trunk reads the first token alone. NotApplicable where there are no latent dynamics.
+    The trunk reads the first token alone. `after` is a change to each state (n, D) that follows, by
+    default none. NotApplicable where there are no latent dynamics.
     """
     model = states_of(subject)
     out = np.empty(tokens.shape, dtype=np.int64)
@@ -56,7 +60,7 @@ def recurrent_top1(subject: Subject, tokens: IntArray) -> IntArray:
                 following = model.predict_hidden(hidden, words[:, t])
                 if following is None:
                     raise NotApplicable(f"{subject.name} predicts no next hidden state")
-                hidden = following
+                hidden = after(following)
             out[i : i + MAX_ROWS, t] = model.read_out(hidden).argmax(axis=1)
     return out
 
@@ -89,7 +93,7 @@ class LengthGeneralization(Probe):
         Metric("whole", True, "share", "words right at every position up to this one"),
         Metric("reach", True, "positions", "up to where accuracy stays above the threshold"),
     )
-    catches: ClassVar[tuple[str, ...]] = ("uniform", "forgetful", "window", "drifting")
+    catches: ClassVar[tuple[str, ...]] = ("uniform", "forgetful", "window", "drifting", "counting")
 
     def __post_init__(self) -> None:
         check_count(self, "num_words")
@@ -101,6 +105,12 @@ class LengthGeneralization(Probe):
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
+        lengths, batch = self.words(task)
+        for reading, read in (("trunk", top1), ("recurrent", recurrent_top1)):
+            yield from self.curve(reading, lengths, batch, partial(read, subject))
+
+    def words(self, task: Task) -> tuple[list[int], Batch]:
+        """The lengths at which answers are judged, and the held-out words, of the longest."""
         if not task.parallel:
             raise NotApplicable(f"the task {task.name} has no answer at every position")
         near = range(1, min(self.multiple * task.max_length, task.longest) + 1)
@@ -108,19 +118,19 @@ class LengthGeneralization(Probe):
         batch = task.of_length("test", 0, self.num_words, lengths[-1])
         if batch is None:
             raise NotApplicable(f"the sequences of the task {task.name} have one length")
-        why = Counter({"beyond the split": self.num_words - len(batch)})
-        for reading, read in (("trunk", top1), ("recurrent", recurrent_top1)):
-            try:
-                right = read(subject, batch.tokens) == batch.targets
-            except NotApplicable as reason:
-                yield from missing(f"reading={reading}", lengths, str(reason))
-            else:
-                yield from self.curve(f"reading={reading}", lengths, right, why)
+        return lengths, batch
 
     def curve(
-        self, reading: str, lengths: list[int], right: BoolArray, why: Counter[str]
+        self, name: str, lengths: list[int], batch: Batch, read: Callable[[IntArray], IntArray]
     ) -> Iterator[Measurement]:
-        """(n, L): which answers are right -> the rows of one reading."""
+        """The rows of one reading, which answers tokens (n, L) at each position (n, L)."""
+        reading = f"reading={name}"
+        try:
+            right = read(batch.tokens) == batch.targets
+        except NotApplicable as reason:
+            yield from missing(reading, lengths, str(reason))
+            return
+        why = Counter({"beyond the split": self.num_words - len(batch)})
         whole = np.logical_and.accumulate(right, axis=1)
         for length in lengths:
             condition = f"{reading},length={length}"

@@ -55,6 +55,7 @@ class TeacherForced(Probe):
         "ideal_learner",
         "window",
         "drifting",
+        "counting",
     )
 
     def __post_init__(self) -> None:

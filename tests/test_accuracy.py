@@ -106,7 +106,7 @@ def test_answers_read_in_parallel(task):
 
 
 def test_tags_of_training_length_do_not_show_what_is_beyond():
-    for name, value in {"window": 1, "drifting": 1, "forgetful": 0}.items():
+    for name, value in {"window": 1, "drifting": 1, "counting": 1, "forgetful": 0}.items():
         assert values(read(name, A5())) == {"decode=parallel": value}
 
 
@@ -241,7 +241,7 @@ def test_catches_and_misses(taxi):
     """Caught: on some task, some score is clearly below the oracle's. Missed: on none."""
     caught, seen = set(), set()
     for task in (taxi, STAR, A5()):
-        names = {*KNOWN, "window", "drifting"}
+        names = {*KNOWN, "window", "drifting", "counting"}
         oracle = read("oracle", task)
         for name in names:
             try:

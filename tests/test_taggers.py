@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nextlat_bench.known import known_subject
 from nextlat_bench.probes.transition import Transition
 from nextlat_bench.subject import LatentSubject
-from nextlat_bench.taggers import Drifting, Oracle, RunningOracle, Window
+from nextlat_bench.taggers import Counting, Drifting, Oracle, RunningOracle, Window
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar
 from nextlat_bench.tasks.taxi import Taxi
@@ -18,7 +18,7 @@ from nextlat_bench.tasks.taxi import Taxi
 TASK = A5()
 V = 60
 WORDS = TASK.of_length("test", 0, 40, 30).tokens
-NAMES = ["oracle", "uniform", "forgetful", "window", "drifting"]
+NAMES = ["oracle", "uniform", "forgetful", "window", "drifting", "counting"]
 
 
 def product(word):
@@ -38,6 +38,8 @@ def test_answers_are_certain_or_uniform(name):
     for word, rows in zip(WORDS, probability, strict=True):
         for t in range(len(word)):
             answer = product(word[max(0, t + 1 - width) : t + 1])
+            if name == "counting" and t >= 12:  # beyond the training length
+                answer = 0
             np.testing.assert_array_equal(rows[t], np.arange(V) == answer)
 
 
@@ -98,6 +100,18 @@ def test_drifting_dynamics_skip_one_token():
     expected = [product([5, 7, 3]), product([59, 1, 2, 3, 4, 5]), product([1, 2, 3, 4, 5])]
     assert subject.read_out(state).argmax(axis=1).tolist() == expected
     assert (subject.log_probs(words) == Oracle(TASK).log_probs(words)).all()
+
+
+def test_counting_states_are_the_oracles_and_a_count():
+    subject, oracle = Counting(TASK), RunningOracle(TASK)
+    hidden, state = subject.hidden(WORDS), subject.hidden(WORDS[:, :1])[:, 0]
+    np.testing.assert_array_equal(hidden[..., :V], oracle.hidden(WORDS))
+    np.testing.assert_array_equal(hidden[..., V] * 8, np.tile(np.arange(1, 31), (len(WORDS), 1)))
+    assert subject.hidden(WORDS, "embedding").shape == (*WORDS.shape, V)
+    for t in range(WORDS.shape[1]):
+        state = subject.predict_hidden(state, WORDS[:, t]) if t else state
+        np.testing.assert_array_equal(state, hidden[:, t])
+        np.testing.assert_array_equal(subject.read_out(state), subject.log_probs(WORDS)[:, t])
 
 
 def test_transitions_have_a_known_answer_too():

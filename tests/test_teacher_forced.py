@@ -137,7 +137,7 @@ def test_catches_and_misses(taxi):
     caught, seen = set(), set()
     for task in (taxi, STAR, A5()):
         oracle = read("oracle", task)
-        for name in {*KNOWN, "window", "drifting"}:
+        for name in {*KNOWN, "window", "drifting", "counting"}:
             try:
                 rows = read(name, task)
             except ValueError:  # not known of this task

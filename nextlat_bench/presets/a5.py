@@ -9,6 +9,7 @@ from typing import Any
 
 from nextlat_bench.presets._core import chosen
 from nextlat_bench.probes._core import Probe
+from nextlat_bench.probes.clock import Clock
 from nextlat_bench.probes.length_generalization import LengthGeneralization
 from nextlat_bench.probes.rank import Rank
 from nextlat_bench.probes.spectrum import Spectrum
@@ -94,6 +95,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
     if scale == "smoke":
         return (
             LengthGeneralization(num_words=100, far=()),
+            Clock(num_words=100, far=(), num_counted=100),
             TeacherForced(num_sequences=100),
             Rank(num_positions=512),
             Spectrum(num_positions=512),
@@ -101,6 +103,7 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
         )
     return (
         LengthGeneralization(num_words=100_000 if scale == "paper" else 1_000),
+        Clock(num_words=100_000 if scale == "paper" else 1_000),
         TeacherForced(),
         Rank(num_positions=65_536 if scale == "paper" else 12_000),
         Spectrum(num_positions=65_536 if scale == "paper" else 12_000),

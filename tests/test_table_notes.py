@@ -1,7 +1,10 @@
 """The numbers in a table's notes: differences by seed, trials and what was left out, by hand."""
 
+from dataclasses import replace
+
 from report_records import COUNTDOWN, accuracy, of, record, seeds
 
+from nextlat_bench.report.columns import PLAIN
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.tables import table
 
@@ -49,3 +52,18 @@ def test_what_was_not_trained_took_no_steps() -> None:
     true = seeds(1.0, **of("oracle"))
     said = note("taxi", [*seeds(0.9), *seeds(0.8, step=500), *true], "trained for")
     assert "trained for 500 to 2,000 steps" in said
+
+
+def test_cells_of_fewer_seeds_than_their_row_are_named() -> None:
+    """Legal of three seeds, reached of two of them; of MTP both of two."""
+    theirs = [r for metric in ("legal", "reached") for r in seeds(0.9, 0.8, metric=metric)]
+    ours = [*seeds(0.9, 0.8, 0.7), *seeds(0.5, 0.6, metric="reached")]
+    mine = [*ours, *(replace(r, **of("mtp", 1), run=f"mtp-{r.seed}") for r in theirs)]
+    assert note("taxi", mine, "seeds of") == (
+        "Valid, reached %: 2 of the 3 seeds of NextLat (d=1)."
+    )
+
+
+def test_no_number_has_an_exponent() -> None:
+    shown = {5.24e-5: "0.0000524", 1_234_567: "1235000", 0.12345: "0.1235", -1e-7: "-0.0000001"}
+    assert {value: PLAIN.text(value) for value in shown} == shown

@@ -268,6 +268,9 @@ def test_a5_columns_follow_the_training_length(taught: int) -> None:
         *words(f"reading=recurrent,length={3 * taught}", 0.6, "whole"),
         *words("reading=trunk", 13, "reach", low=12, high=14),
         *words("reading=recurrent", 240, "reach", low=200, high=240),
+        *words(f"reading=unclocked,length={3 * taught}", 0.7, probe="clock"),
+        *words("reading=unclocked", 99, "reach", low=90, high=99, probe="clock"),
+        *words("", 0.0123, "position_share", low=0.01, high=0.02, probe="clock"),
         *words(f"reading=trunk,length={3 * taught}", 0.9, "whole"),
         *words(f"reading=trunk,length={3 * taught + 1}", 0.9),
     ]
@@ -283,6 +286,9 @@ def test_a5_columns_follow_the_training_length(taught: int) -> None:
         "Whole word at 3x, recurrent %": "60.0",
         "Reach, trunk": "13",
         "Reach, recurrent": "240",
+        "Unclocked at 3x %": "70.0",
+        "Reach, unclocked": "99",
+        "Share of position %": "1.23",
     }
     assert shown["Reach, trunk"] == "13 [12, 14]"
     assert blocks(made)[0] == f"laptop scale, A5, length {taught}"

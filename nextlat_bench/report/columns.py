@@ -6,6 +6,7 @@ the paper's numbers comparable with ours.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import inf
 from typing import Any
 
@@ -84,7 +85,11 @@ class Column:
         return Estimate(row.get(self.key), low=row.get(f"{self.key}_above"))
 
     def text(self, value: float | None) -> str:
-        return DASH if value is None else format(value, self.form)
+        """Without an exponent, which neither people nor the page sort by."""
+        if value is None:
+            return DASH
+        text = format(value, self.form)
+        return f"{Decimal(text):f}" if "e" in text else text
 
     def lines(self, cell: Estimate) -> list[str]:
         """The value and, where it is ours, its interval."""

@@ -267,8 +267,8 @@ LAYOUTS = {
             "Unclocked: the recurrent reading with the hidden states held at their mean along the "
             "one direction in which this mean moves most from position to position; share of "
             "position: of the hidden states' variance in words of the training length. Ours, and "
-            "put together after the recurrent reading had been seen: no verdict rests on it. A "
-            "dash: the run was measured before there was this probe",
+            "put together after the recurrent reading had been seen: no verdict rests on it; "
+            "runs that were measured before lack it",
         ),
     ),
     "language": Layout(

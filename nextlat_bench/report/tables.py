@@ -200,6 +200,17 @@ def _in_full(rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def _fewer(layout: Layout, rows: Sequence[Row]) -> list[str]:
+    """The cells that are over fewer seeds than their rows."""
+    said: dict[str, list[str]] = {}  # text -> columns of which it is true
+    for row in rows:
+        for column, cell in zip(layout.columns, row.cells, strict=True):
+            if row.source == "measured" and 0 < cell.num_seeds < row.num_seeds:
+                text = f"{cell.num_seeds} of the {row.num_seeds} seeds of {row.label}"
+                said.setdefault(text, []).append(column.heading)
+    return [f"{', '.join(columns)}: {text}" for text, columns in said.items()]
+
+
 def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:
     """What each model has more than the first, seed by seed, where the layout asks for it."""
     at = next((i for i, c in enumerate(layout.columns) if layout.paired == c.key), None)
@@ -237,7 +248,7 @@ def table(name: str, records: Iterable[Record]) -> "Table":
     for block in measured:
         first, *rest = _remarks(layout, block.records)
         here = f"{block.heading}: " * (len(measured) > 1)
-        rest += _paired(layout, block.rows) + _in_full(block.rows)
+        rest += _fewer(layout, block.rows) + _paired(layout, block.rows) + _in_full(block.rows)
         notes += [f"{block.heading}: {first}.", *(f"{here}{note}." for note in rest)]
     rows = tuple(row for block in blocks for row in block.rows)
     unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))

@@ -26,20 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["LENGTHS"]
 
 PLACE = re.compile(r"reading=(\w+),length=(\d+)")
-READINGS: dict[str, Any] = {"recurrent": "-", "trunk": (0, (2.5, 1.2))}
+READINGS: dict[str, Any] = {"recurrent": "-", "trunk": (0, (2.5, 1.2)), "unclocked": (0, (1, 1))}
 # elements of A5 and of its controls
 ORDERS = {"A5": 60, "S5": 120, "A4": 12, "S4": 24, "S3": 6, "Z60": 60, "A4xZ5": 60}
 
 
 def at_each_length(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
     """A column for each reading and length that was measured."""
-    found = {match.groups() for r in records if (match := PLACE.fullmatch(r.condition))}
+    found = {
+        (match[1], int(match[2]), r.probe)
+        for r in records
+        if (match := PLACE.fullmatch(r.condition))
+    }
     return tuple(
         Column(
-            *("", f"{reading}, position {length} %", "length_generalization", "accuracy"),
+            *("", f"{reading}, position {length} %", probe, "accuracy"),
             (f"reading={reading},length={length}",),
         )
-        for reading, length in sorted((reading, int(length)) for reading, length in found)
+        for reading, length, probe in sorted(found)
     )
 
 
@@ -79,7 +83,8 @@ def lengths(scene: Scene) -> "Figure":
             else:
                 panel.remove()
     entries = means(scene.labels)
-    entries |= {r: one_line(color=GREY, linestyle=d) for r, d in READINGS.items()}
+    shown = {place(column)[0] for column in scene.layout.columns}
+    entries |= {r: one_line(color=GREY, linestyle=READINGS[r]) for r in READINGS if r in shown}
     entries["one seed"] = one_line(color=GREY, **THIN)
     legend(out, entries | {"chance": one_line(**CHANCE)})
     return out
@@ -110,7 +115,7 @@ def lines(panels: "Sequence[Axes]", scene: Scene, block: Block) -> set[int]:
 LENGTHS = Drawing(
     "a5",
     "A5: the share of running products that are right at each position, up to the training length "
-    "and beyond it, under both readings.",
+    "and beyond it, under each reading.",
     at_each_length,
     lengths,
     keep=ours,

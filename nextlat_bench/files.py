@@ -1,16 +1,17 @@
 """Files: written whole or not at all, and read only where they are what they should be."""
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 __all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
-__all__ += ["whole_rows"]
+__all__ += ["take_lock", "whole_rows"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -38,6 +39,20 @@ def named(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def take_lock(file: IO[str], shared: bool = False) -> None:
+    """Until the file is closed, or the process dies; a BlockingIOError where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where none is shared
+        windows: Any = importlib.import_module("msvcrt")
+        try:
+            windows.locking(file.fileno(), windows.LK_NBLCK, 1)
+        except PermissionError:
+            raise BlockingIOError from None
+    else:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def read_bytes(path: Path) -> bytes:

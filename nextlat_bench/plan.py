@@ -46,6 +46,7 @@ GPU_MEMORY = {
     "v100": 16, "t4": 16, "a10": 24, "a100": 40, "l4": 24, "l40s": 48, "rtx4090": 24,
     "h100": 80, "h200": 141, "b200": 180,
 }  # fmt: skip
+ASSUMED_MEMORY = 8 * 10**9  # of a machine that does not say it
 USED = 0.4  # share of a GPU's peak that is assumed; PaLM's training reports 0.46
 
 
@@ -232,6 +233,8 @@ def memory(device: str) -> int:
     """Bytes of this machine's memory, or of its GPU's."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[1]
+    if not hasattr(os, "sysconf"):  # Windows
+        return ASSUMED_MEMORY
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

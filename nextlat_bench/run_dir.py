@@ -19,7 +19,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nextlat_bench.files import atomic_write, check_kinds, parse_json, read_bytes, whole_rows
+from nextlat_bench.files import (
+    atomic_write,
+    check_kinds,
+    parse_json,
+    read_bytes,
+    take_lock,
+    whole_rows,
+)
 from nextlat_bench.run import Run, check_run
 from nextlat_bench.sources import source
 
@@ -162,8 +169,6 @@ class RunDir:
         What a killed process was writing is removed. Where nothing can be written, nothing needs
         to be kept from others.
         """
-        import fcntl
-
         if not os.access(self.path, os.W_OK):
             yield
             return
@@ -172,7 +177,7 @@ class RunDir:
             raise RunDirError(f"{path} is not a regular file: remove it")
         with path.open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take_lock(file)
             except BlockingIOError:
                 raise InUseError(f"{self.path} is in use by another process") from None
             except OSError as error:  # as of some disks that machines share
@@ -208,14 +213,12 @@ class RunDir:
     @property
     def in_use(self) -> bool:
         """Does a process work in it at this moment?"""
-        import fcntl
-
         path = self.path / ".lock"
         if not path.is_file():
             return False
         try:
             with path.open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                take_lock(file, shared=True)
         except BlockingIOError:
             return True
         except OSError:  # it may not be read

@@ -1,9 +1,10 @@
 """Facts, what tells settings and models apart: flat dictionaries, grouped by and named."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias, TypeVar
 
 __all__ = ["CURRICULUM", "Facts", "Keyed", "brief", "differing", "flat", "grouped", "say"]
@@ -51,8 +52,11 @@ def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 def brief(value: Any) -> Any:
     """Of a file's path its name, since a folder says nothing of what was measured."""
-    is_path = isinstance(value, str) and value.startswith(("/", "./", "../"))
-    return PurePath(value).name if is_path else value
+    if not isinstance(value, str):
+        return value
+    if re.match(r"[A-Za-z]:[\\/]|\.{0,2}\\", value):  # as Windows names one
+        return PureWindowsPath(value).name
+    return PurePosixPath(value).name if value.startswith(("/", "./", "../")) else value
 
 
 def told_apart(

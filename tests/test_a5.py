@@ -274,6 +274,27 @@ def test_bad_calls():
             task.sample(*call)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_words_are_of_elements_and_answers_of_whole_numbers(group):
+    """The first and the last element are; what is next to them is none, on either side."""
+    order = ORDERS[group]
+    task, words = A5(group=group), np.array([[0, order - 1, 0], [0, 0, 0]])
+    answers = task.answers(words)
+    assert answers.tolist() == [[0, order - 1, order - 1], [0, 0, 0]]
+    for wrong in (-1, order):
+        with pytest.raises(ValueError, match=f"{wrong}.*: expected elements, 0 to {order - 1}"):
+            task.answers(np.where(words == order - 1, wrong, words))
+    with pytest.raises(ValueError, match="answers of type float64: expected integers"):
+        task.check(words, answers * 1.0)
+
+
+def test_words_may_be_tested_at_the_length_of_training():
+    task = A5(length=7, test_length=7)
+    words, batch = task.of_length("test", 0, 9, 7), task.sample("test", 0, 9)
+    np.testing.assert_array_equal(words.tokens, batch.tokens)
+    assert words.tokens.shape == (9, 7)
+
+
 def test_doctest_and_readable_text():
     assert doctest.testmod(a5).failed == 0
     assert doctest.testmod(a5).attempted >= 3

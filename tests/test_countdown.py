@@ -115,6 +115,30 @@ def test_what_comes_after_and_what_is_cut_off(paper):
     assert paper.check(np.empty((0, 13), int), np.empty((0, 18), int)).shape == (0,)
 
 
+def test_the_released_reading_ends_where_the_answer_does(paper):
+    """It is about which numbers are there, and about nothing else."""
+    prompt = problem(paper, [2, 3, 4, 5], 15)
+    answer = solution(paper, "2+3=5, 5+5=10, 10+5=15")  # uses 5 three times
+    pad, end, comma = paper.vocab.pad, paper.vocab.end, paper.notation.comma
+    unended, uncut = answer.copy(), answer.copy()
+    unended[-1], uncut[5] = comma, end
+    for tokens, right in (
+        (answer, 1), ([*answer, pad, pad], 1), ([*answer, end], 0), ([*answer, pad, 15], 0),
+        (answer[:-1], 0), (unended, 0), (uncut, 0),
+    ):  # fmt: skip
+        scores = paper.scores(prompt, np.array(tokens)[None])
+        assert (scores["released"].item(), scores["answer"].item()) == (right, 0)
+
+
+def test_an_equation_without_a_result_takes_no_number_away(paper):
+    """3 - 5 has no result, and "," is none: 3 and 5 are still to be used."""
+    words = ["3", "-", "5", "=", ",", ",", *",,,=,,", "15", "*", "1", "=", "15", "end"]
+    prompt, completion = problem(paper, [3, 5, 15, 1], 15), paper.vocab.encode(words)[None]
+    assert not slow_check([3, 5, 15, 1], 15, words)
+    scores = {name: x.item() for name, x in paper.scores(prompt, completion).items()}
+    assert scores == pytest.approx({"answer": 0, "released": 0, "equations": 1 / 3})
+
+
 @given(st.integers(2, 5), st.integers(0, 10**6), st.data())
 @settings(max_examples=60, deadline=None)
 def test_one_wrong_token(k, seed, data):
@@ -265,6 +289,19 @@ def test_prompts_are_validated():
         for call in (task.kinds, task.world().start, lambda p: task.check(p, answers)):
             with pytest.raises(ValueError, match="prompt"):
                 call(wrong)
+
+
+def test_the_wrong_token_of_a_prompt_is_named():
+    task = Countdown(**SMALL)
+    for column, token, expected in (
+        (1, 401, "a number, 0 to 400"),
+        (3, -7, "a number, 0 to 400"),
+        (5, 9, "8 pauses"),
+    ):
+        prompts = task.prompts("test", 0, 3)
+        prompts[2, column] = token
+        with pytest.raises(ValueError, match=f"prompt token {token}: expected {expected}"):
+            task.kinds(prompts)
 
 
 def test_light_to_import_and_to_use():

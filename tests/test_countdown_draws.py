@@ -7,7 +7,7 @@ import pytest
 from countdown_rules import SMALL, right_answers, split_up
 from scipy.stats import chisquare
 
-from nextlat_bench.tasks import _draws
+from nextlat_bench.tasks import _draws, countdown
 from nextlat_bench.tasks._core import SPLITS
 from nextlat_bench.tasks._countdown_solver import solvable
 from nextlat_bench.tasks._draws import BLOCK
@@ -38,6 +38,8 @@ def test_splits_share_no_problem(k):
     problems = {split: contents(task, split, 10 * BLOCK) for split in SPLITS}
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not problems[one] & problems[other]
+    inputs = {split: {row[:-1] for row in rows} for split, rows in problems.items()}
+    assert inputs["train"] & inputs["validation"], "the target decides, too"
     targets = {split: {row[-1] for row in rows} for split, rows in problems.items()}
     assert targets["train"] == targets["validation"] == seen
     assert targets["test"] == seen | held
@@ -147,8 +149,22 @@ def test_a_fixed_training_set():
 def test_problems_that_do_not_exist():
     with pytest.raises(ValueError, match=r"inputs from 1 to 2 make \d+"):
         Countdown(num_inputs=2, max_input=2).sample("train", 0, 1)
+    for seed in range(4):  # 2 * 3 = 6
+        with pytest.raises(ValueError, match="inputs from 1 to 3 make 7: too few problems"):
+            Countdown(num_inputs=2, max_input=3, min_target=6, max_target=7, num_heldout_targets=0,
+                      seed=seed).sample("train", 0, 1)  # fmt: skip
     tiny = Countdown(num_inputs=2, max_input=3, min_target=5, max_target=6, heldout=0.01,
                      num_heldout_targets=0)  # fmt: skip
     assert contents(tiny, "train", 50) == {(2, 3, 5), (2, 3, 6), (3, 3, 6)}
     with pytest.raises(ValueError, match=r"no test inputs.*heldout = 0.01 is too small"):
         tiny.sample("test", 0, 1)
+
+
+def test_rare_problems_are_found(monkeypatch):
+    """One pair in 1,500: refused is what none of very many makes."""
+    monkeypatch.setattr(countdown, "BLOCK", 16)
+    task = Countdown(num_inputs=2, num_heldout_targets=0, max_input=3000, min_target=97,
+                     max_target=97)  # fmt: skip
+    tokens, rejected = task.draw("train", 0)
+    assert task.check(*split_up(task, tokens)).all()
+    assert rejected > 0.999

@@ -177,3 +177,19 @@ def test_arguments_are_validated():
     assert solvable(np.empty((0, 4), int), np.empty(0, int)).shape == (0,)
     solutions, found = solve(np.empty((0, 4), int), np.empty(0, int))
     assert (solutions.shape, found.shape) == ((0, 3, 4), (0,))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "targets", "largest", "said"),
+    [
+        ([[1, 61]], [3], 60, "inputs: 61 is not from 0 to largest = 60"),
+        ([[1, 2], [3, 4]], [3, -5], 60, "targets: -5 is not from 0 to largest = 60"),
+        ([1, 2], [3], 60, r"inputs of shape \(2,\): expected \(n, 1 to 6\)"),
+        ([[1, 2]], [3, 4], 60, r"targets of shape \(2,\): expected \(1,\)"),
+        ([[1, 2]], [3.0], 60, "targets of type float64: expected integers"),
+        ([[1, 2]], [3], -1, r"largest = -1: expected an integer from 0 to 2\*\*22"),
+    ],
+)
+def test_what_is_wrong_is_named(numbers, targets, largest, said):
+    with pytest.raises(ValueError, match=said):
+        solvable(np.array(numbers), np.array(targets), largest)

@@ -1,12 +1,17 @@
 """Detours on subjects whose answer is known, driven one street at a time."""
 
+from dataclasses import fields
+
 import networkx as nx
 import numpy as np
 import pytest
+from hand_maps import E, W, map_of
 from scipy.stats import chisquare
 
+from nextlat_bench.probes import detours
 from nextlat_bench.probes.detours import Detours, drive, feasible_turns
 from nextlat_bench.probes.trajectories import Trajectories
+from nextlat_bench.tasks.taxi import Taxi
 
 PROBE = Detours(num_trials=300, probabilities=(0, 0.1, 0.75))
 CONDITIONS = {p: f"p={p:g},replace=random" for p in PROBE.probabilities}
@@ -152,6 +157,17 @@ def test_feasible_turns_by_the_map(taxi, streets, turns_to):
                 assert set(np.array(taxi.vocab.tokens)[feasible[node]]) == expected
 
 
+def test_no_detour_leads_to_where_the_goal_is_out_of_reach():
+    """The street from 1 to 2 is one-way, and no other leads on."""
+    streets = map_of([(0, 0), (100, 0), (200, 0)], {(0, E): 1, (1, W): 0, (1, E): 2})
+    task = Taxi(streets=streets)
+    world, ids = task.world(), task.vocab.ids
+    states = world.start(np.array([[1, 0]]))
+    assert np.flatnonzero(world.legal(states)[0]).tolist() == sorted([ids["E"], ids["W"]])
+    feasible = feasible_turns(world, states, task.vocab.end, 30)
+    assert np.flatnonzero(feasible[0]).tolist() == [ids["W"]]
+
+
 def test_conditions_of_all_kinds(taxi, known):
     probe = Detours(num_trials=20, probabilities=[0.5], replacements=["least_likely", "random"])
     assert probe == Detours(
@@ -161,3 +177,28 @@ def test_conditions_of_all_kinds(taxi, known):
     conditions = ["p=0.5,replace=least_likely", "p=0.5,replace=random"]
     assert [row.condition for row in rows] == [c for c in conditions for _ in range(2)]
     assert all(row.value == 1 for row in rows)
+
+
+def test_trips_that_the_split_lacks_are_counted(few, known):
+    probe = Detours(num_trials=40, probabilities=(0.5,))
+    for row in probe.measure(known["oracle"], few, np.random.default_rng(0)):
+        assert (row.n, row.n_skipped, row.skipped_because) == (30, 10, "10 beyond the split")
+
+
+class OnePair(Taxi):
+    """Every trip has the same two ends."""
+
+    def prompts(self, split, start, n):
+        return np.repeat(super().prompts(split, start, 1), n, axis=0)
+
+
+def test_trips_have_detours_of_their_own_however_many_are_driven_at_once(taxi, known, monkeypatch):
+    """Without a detour all end alike; with some, not."""
+    monkeypatch.setattr(detours, "MAX_ROWS", 1)
+    task = OnePair(**{field.name: getattr(taxi, field.name) for field in fields(taxi)})
+    probe = Detours(num_trials=20, probabilities=(0, 0.5))
+    rows = list(probe.measure(known["wrong_map"], task, np.random.default_rng(0)))
+    legal = [row.value for row in rows if row.metric == "legal"]
+    assert {row.n for row in rows} == {20}
+    assert legal[0] in (0, 1)
+    assert 0 < legal[1] < 1

@@ -151,6 +151,14 @@ def test_tables_forgotten_are_made_again(monkeypatch):
     assert len(np.unique(tokens[:, 1])) > 1
 
 
+def test_as_many_tables_are_kept_as_there_is_room_for(monkeypatch):
+    task = task_on(1, min_nodes=3, max_nodes=8)
+    one = IdealLearner(task).table(0).nbytes
+    for room, kept in ((3 * one, 3), (4 * one - 1, 3), (one - 1, 1)):
+        monkeypatch.setattr(ideal, "KEPT", room)
+        assert IdealLearner(task).table.cache_info().maxsize == kept
+
+
 @pytest.mark.parametrize("generator", ["shortest", "noisy"])
 def test_walks_that_are_not_random(generator):
     message = f"known of taxi with generator = '{generator}', but of random walks"

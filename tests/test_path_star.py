@@ -271,6 +271,14 @@ def test_prompts_of_another_shape_are_refused():
             task.check(wrong, wrong)
 
 
+def test_the_first_malformed_prompt_is_named():
+    task = PathStar()
+    prompts = task.prompts("test", 0, 5)
+    prompts[[2, 3], -1] = 0  # "="
+    with pytest.raises(ValueError, match="prompt 2 is malformed"):
+        task.read(prompts)
+
+
 def test_rings_and_forks_are_no_stars():
     """As many edges as a star has, every node with one edge in, and still none."""
     task = PathStar(degree=2, length=3, num_nodes=9)

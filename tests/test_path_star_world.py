@@ -98,6 +98,17 @@ def test_histories_lead_to_the_state(task, seed):
             world.histories(states, bad, rng)
 
 
+def test_two_histories_are_two_orders_of_the_edges():
+    """A probe compares what follows them: if they were one, nothing could differ."""
+    task = PathStar(degree=3, length=4)
+    world = task.world()
+    states, rng = world.start(task.prompts("test", 0, 50)), np.random.default_rng(0)
+    one, other = (world.histories(states, 0, rng) for _ in range(2))
+    assert (one != other).any(axis=1).all()
+    assert (world.start(one) == world.start(other)).all()
+    np.testing.assert_array_equal(one, world.histories(states, 0, np.random.default_rng(0)))
+
+
 SHAPES = [(2, 5, 20), (5, 5, 100), (3, 2, 9), (1, 4, 8)]
 
 

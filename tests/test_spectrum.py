@@ -58,17 +58,21 @@ def test_its_rank_is_that_of_the_rank(taxi):
     assert np.exp(entropy) == pytest.approx(effective_rank(hidden(taxi, subject)))
 
 
-def test_its_interval_is_the_ranks_jackknife(taxi):
+@pytest.mark.parametrize("k", [2, 4, 16])
+@pytest.mark.parametrize("metric", ["relative", "share"])
+def test_its_interval_is_the_ranks_jackknife(taxi, metric, k):
     subject = Coded(taxi)
     sequences = Rank(num_positions=3000).hidden_states(subject, taxi)
     bounds = np.linspace(0, len(sequences), 11).astype(int)
     without = []
     for a, b in pairwise(bounds):
         sigma = spectrum(np.concatenate([*sequences[:a], *sequences[b:]]))
-        without.append(sigma[:4].sum() / sigma.sum())
+        whole = {"relative": sigma[k - 1] / sigma[0], "share": sigma[:k].sum() / sigma.sum()}
+        without.append(whole[metric])
     error = np.sqrt(9 / 10 * ((without - np.mean(without)) ** 2).sum())
-    row = measured(PROBE, subject, taxi)["share", "largest=4"]
-    assert row.high - row.value == pytest.approx(2.262 * error, rel=1e-3)
+    row = measured(PROBE, subject, taxi)[metric, f"largest={k}"]
+    for half in (row.high - row.value, row.value - row.low):
+        assert half == pytest.approx(2.262 * error, rel=1e-3)
 
 
 def test_few_sequences_have_no_interval_and_no_small_singular_values(taxi):
@@ -76,6 +80,18 @@ def test_few_sequences_have_no_interval_and_no_small_singular_values(taxi):
     assert all(np.isnan([row.low, row.high]).all() for row in found.values())
     assert found["relative", "largest=16"].value == 0  # ten positions
     assert found["share", "largest=16"].value == pytest.approx(1)
+
+
+def test_singular_values_that_are_rounding_are_zero(taxi):
+    """Whole numbers of rank two."""
+    subject, rng = Coded(taxi), np.random.default_rng(0)
+    places, axes = (rng.integers(-9, 10, size) for size in ((taxi.vocab.pad, 2), (2, 24)))
+    subject.codes[: taxi.vocab.pad] = places @ axes
+    found = measured(PROBE, subject, taxi)
+    assert found["relative", "largest=2"].value > 0.01
+    assert found["share", "largest=2"].value == pytest.approx(1)
+    for k in (4, 8, 16, 24):
+        assert found["relative", f"largest={k}"].value == 0
 
 
 def test_states_that_are_nothing_have_no_spectrum_and_small_ones_that_of_large_ones(taxi):

@@ -140,6 +140,7 @@ def test_unknown_names_say_what_there_is():
         Oracle(Taxi())
 
 
-def test_a_window_has_a_width():
-    with pytest.raises(ValueError, match="width = 0: expected a positive integer"):
-        Window(TASK, 0)
+@pytest.mark.parametrize("width", [0, -1, 2.5, True, "2"])
+def test_a_window_has_a_width(width):
+    with pytest.raises(ValueError, match=f"width = {width!r}: expected a positive integer"):
+        Window(TASK, width)

@@ -68,7 +68,7 @@ class Spectrum(OfStates):
 def values(groups: list[Moments], width: int) -> FloatArray:
     """(D,) singular values of all hidden states of the groups together; those that are mere
     rounding, and those that too few positions leave out, are zero."""
-    sigma = above_rounding(stack(groups, centred=False))[:width]
+    sigma = above_rounding(stack(groups, centred=False))
     found = np.zeros(width)
     found[: len(sigma)] = sigma
     return found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nextlat_bench.known import known_subject
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.clock import Clock, Held, position_share
-from nextlat_bench.probes.length_generalization import LengthGeneralization
+from nextlat_bench.probes.length_generalization import LengthGeneralization, recurrent_top1
 from nextlat_bench.taggers import Counting, RunningOracle
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar
@@ -109,6 +109,42 @@ def test_held_states_differ_in_these_directions_alone(seed, directions):
     rest = axes[directions:]
     np.testing.assert_allclose(after @ rest.T, states @ rest.T, atol=1e-9)
     assert held(states.astype(np.float32)).dtype == np.float32
+
+
+def test_the_reading_goes_on_from_what_after_returns():
+    """Its count doubled after each step: every step shows in the next, and the first is not."""
+    seen, read = [], []
+
+    class Reader(Counting):
+        def read_out(self, hidden):
+            read.append(hidden[0, -1])
+            return super().read_out(hidden)
+
+    def doubled(states):
+        seen.append(states[0, -1])
+        return states * [*[1] * 60, 2]
+
+    recurrent_top1(Reader(TASK), TASK.of_length("test", 0, 3, 15).tokens, doubled)
+    counts = [Counting.unit]
+    for _ in range(14):
+        counts.append(2 * (counts[-1] + Counting.unit))
+    assert read == counts
+    assert seen == [count / 2 for count in counts[1:]]
+
+
+def test_directions_are_those_of_the_trunks_states(monkeypatch):
+    given = []
+
+    class Watching(Held):
+        def __init__(self, hidden, directions):
+            given.append(hidden)
+            super().__init__(hidden, directions)
+
+    monkeypatch.setattr("nextlat_bench.probes.clock.Held", Watching)
+    subject = known_subject("drifting", TASK)  # its dynamics' states are not the trunk's
+    rows_of(subject, probe=Clock(num_words=7, num_counted=50))
+    words = TASK.of_length("validation", 0, 50, 12).tokens
+    np.testing.assert_array_equal(given, [subject.hidden(words)[:, 1:]])
 
 
 class Watched(A5):

@@ -71,9 +71,8 @@ class Clock(LengthGeneralization):
 
     The direction is found in `num_counted` words of the validation split, of the training length,
     from their second position on: what is held are predicted states, and the first is never one.
-    It matters: with it A5's models have 29 to 59% at 36, not 99. The words that are then read are
-    those of `length_generalization`, and so are `accuracy`, `whole` and `reach`, under
-    "reading=unclocked,length=L" and "reading=unclocked".
+    The words that are then read are those of `length_generalization`, and so are `accuracy`,
+    `whole` and `reach`, under "reading=unclocked,length=L" and "reading=unclocked".
 
     `position_share`: of the same validation states, the share of variance that position explains.
     Its interval is a jackknife over ten groups of words. A subject without latent dynamics has this

@@ -24,7 +24,7 @@ import numpy as np
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable
 from nextlat_bench.probes._states import read, states_of
 from nextlat_bench.probes.length_generalization import LengthGeneralization, recurrent_top1
-from nextlat_bench.probes.rank import NUM_GROUPS, jackknife
+from nextlat_bench.probes.rank import NUM_GROUPS, groups_of, jackknife
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import FloatArray, Task, check_count
 
@@ -112,9 +112,9 @@ class Clock(LengthGeneralization):
             raise NotApplicable(f"the validation split has fewer than {NUM_GROUPS} words")
         every = np.ones(counted.tokens.shape, dtype=np.bool_)
         hidden = read(states_of(subject), counted.tokens, every).reshape(*every.shape, -1)[:, 1:]
-        groups = np.arange(len(hidden)) * NUM_GROUPS // len(hidden)
         share = position_share(hidden)
-        half = jackknife([position_share(hidden[groups != g]) for g in range(NUM_GROUPS)])
+        groups = groups_of(len(hidden))
+        half = jackknife([position_share(np.delete(hidden, its, axis=0)) for its in groups])
         value, low, high = np.clip((share, share - half, share + half), 0.0, 1.0)
         yield Measurement("position_share", value, low, high, len(hidden))
         held = Held(hidden, self.directions)

@@ -103,10 +103,15 @@ def stack(groups: Sequence[Moments], centred: bool) -> FloatArray:
     return np.concatenate([np.sqrt(weights)[:, None] * means, *(g.triangle for g in groups)])
 
 
+def groups_of(n: int) -> list[slice]:
+    """n sequences in ten groups, fewer where there are fewer sequences."""
+    bounds = np.linspace(0, n, min(NUM_GROUPS, n) + 1).astype(int).tolist()
+    return [slice(a, b) for a, b in pairwise(bounds)]
+
+
 def in_groups(sequences: Sequence[FloatArray]) -> list[Moments]:
-    """The hidden states of sequences in ten groups, fewer where there are fewer sequences."""
-    bounds = np.linspace(0, len(sequences), min(NUM_GROUPS, len(sequences)) + 1).astype(int)
-    return [Moments.of(np.concatenate(sequences[a:b])) for a, b in pairwise(bounds)]
+    """The hidden states of sequences, group by group."""
+    return [Moments.of(np.concatenate(sequences[its])) for its in groups_of(len(sequences))]
 
 
 def without_each(groups: list[Moments]) -> list[list[Moments]]:

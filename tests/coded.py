@@ -1,8 +1,9 @@
-"""A subject whose hidden states are known."""
+"""Subjects whose hidden states are known."""
 
 import numpy as np
 
 from nextlat_bench.subject import Subject
+from nextlat_bench.taggers import RunningOracle
 
 
 class Coded(Subject):
@@ -30,3 +31,12 @@ class Coded(Subject):
 
     def read_out(self, hidden):
         raise AssertionError("rank reads no token")
+
+
+class Frozen(RunningOracle):
+    """Hidden states, and no dynamics."""
+
+    name = "frozen"
+
+    def predict_hidden(self, hidden, tokens):
+        return None

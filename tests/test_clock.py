@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from coded import Frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,13 +10,13 @@ from nextlat_bench.known import known_subject
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.clock import Clock, Held, position_share
 from nextlat_bench.probes.length_generalization import LengthGeneralization, recurrent_top1
-from nextlat_bench.taggers import Counting, RunningOracle
+from nextlat_bench.taggers import Counting
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar
 
 TASK = A5()
 WORDS = 300
-PROBE = Clock(num_words=WORDS)
+PROBE, PLAIN = Clock(num_words=WORDS), LengthGeneralization(num_words=WORDS)
 
 
 def rows_of(subject, task=TASK, probe=PROBE):
@@ -25,13 +26,10 @@ def rows_of(subject, task=TASK, probe=PROBE):
 
 
 def test_rows_are_those_of_the_recurrent_reading():
-    plain = LengthGeneralization(num_words=WORDS).measure(
-        known_subject("oracle", TASK), TASK, np.random.default_rng(0)
-    )
     expected = [
-        (row.metric, row.condition.replace("recurrent", "unclocked"))
-        for row in plain
-        if "recurrent" in row.condition
+        (metric, condition.replace("recurrent", "unclocked"))
+        for metric, condition in rows_of(known_subject("oracle", TASK), probe=PLAIN)
+        if "recurrent" in condition
     ]
     for name in ("oracle", "drifting", "counting"):
         assert list(rows_of(known_subject(name, TASK))) == [("position_share", ""), *expected]
@@ -39,13 +37,7 @@ def test_rows_are_those_of_the_recurrent_reading():
 
 def test_a_count_that_ends_the_recurrent_reading_is_found_and_held():
     subject = known_subject("counting", TASK)
-    plain = {
-        (row.metric, row.condition): row
-        for row in LengthGeneralization(num_words=WORDS).measure(
-            subject, TASK, np.random.default_rng(0)
-        )
-    }
-    held = rows_of(subject)
+    plain, held = rows_of(subject, probe=PLAIN), rows_of(subject)
     for reading in ("trunk", "recurrent"):
         assert plain["reach", f"reading={reading}"].value == 12
         assert plain["accuracy", f"reading={reading},length=13"].value < 0.1
@@ -62,12 +54,12 @@ def test_a_count_that_ends_the_recurrent_reading_is_found_and_held():
 @pytest.mark.parametrize("name", ["oracle", "drifting"])
 def test_states_that_do_not_count_are_left_as_they_are(name):
     """Nothing but chance is held still: all goes on, right or wrong, as if nothing were."""
-    subject, held = known_subject(name, TASK), rows_of(known_subject(name, TASK))
+    subject = known_subject(name, TASK)
+    plain, held = rows_of(subject, probe=PLAIN), rows_of(subject)
     share = held.pop(("position_share", ""))
     assert 0 <= share.low <= share.value <= share.high < 0.001
     assert share.low == 0
-    plain = LengthGeneralization(num_words=WORDS).measure(subject, TASK, np.random.default_rng(0))
-    recurrent = [row for row in plain if "recurrent" in row.condition]
+    recurrent = [row for row in plain.values() if "recurrent" in row.condition]
     assert [(r.value, r.low, r.high, r.n) for r in held.values()] == [
         (r.value, r.low, r.high, r.n) for r in recurrent
     ]
@@ -181,15 +173,6 @@ def test_the_first_state_is_left_out():
     plain, late = (rows_of(made(TASK)) for made in (Counting, Late))
     assert late["position_share", ""] == plain["position_share", ""]
     assert late["reach", "reading=unclocked"].value == 36
-
-
-class Frozen(RunningOracle):
-    """Hidden states, and no dynamics."""
-
-    name = "frozen"
-
-    def predict_hidden(self, hidden, tokens):
-        return None
 
 
 def test_without_dynamics_there_is_the_share_alone():

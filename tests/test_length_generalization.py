@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from coded import Frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from nextlat_bench.probes import _sampling, length_generalization
 from nextlat_bench.probes._core import NotApplicable
 from nextlat_bench.probes.length_generalization import LengthGeneralization, reach
 from nextlat_bench.report.statistics import wilson_interval
-from nextlat_bench.taggers import Oracle, RunningOracle
+from nextlat_bench.taggers import Oracle
 from nextlat_bench.tasks.a5 import A5
 from nextlat_bench.tasks.path_star import PathStar
 
@@ -141,15 +142,6 @@ def test_reach_asks_every_position_that_is_read():
 def test_reach_by_its_definition(rates, threshold):
     lengths = [n for n in range(len(rates) + 1) if all(r >= threshold for r in rates[:n])]
     assert reach(np.array(rates), threshold) == max(lengths)
-
-
-class Frozen(RunningOracle):
-    """Hidden states, and no dynamics."""
-
-    name = "frozen"
-
-    def predict_hidden(self, hidden, tokens):
-        return None
 
 
 @pytest.mark.parametrize(

@@ -259,9 +259,9 @@ LAYOUTS = {
             "is impossible: its row is GPT's with a second loss that only disturbs",
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from states with "
             "noise and, with `jitter`, from states moved along the lines between mean states",
-            "Growth: the words over which their length grows to 12; NextLat (d=1) uses full-length "
-            "words from the start, 384 a step for 3,000 steps. A mean of seeds of which some hold "
-            "and others do not may describe none of them",
+            "Growth: the words over which their length grows to 12; NextLat (d=1, kl_weight=1.0) "
+            "uses full-length words from the start, 384 a step for 3,000 steps. A mean of seeds of "
+            "which some hold and others do not may describe none of them",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
             "element a step, which only objectives with a transition of their own can",
             "Unclocked: the recurrent reading with the hidden states held at their mean along the "

@@ -15,12 +15,12 @@ __all__ = ["texts", "write_samples"]
 
 def texts(task: Task, batch: Batch) -> list[str]:
     """Each row's text; of rows that hold several documents, one after the other."""
-    return [
-        "; ".join(task.text(tokens[documents == d]) for d in range(documents.max() + 1))
-        if documents.max() > 0
-        else task.text(tokens)
-        for tokens, documents in zip(batch.tokens, batch.document, strict=True)
-    ]
+    found = []
+    for tokens, documents in zip(batch.tokens, batch.document, strict=True):
+        numbers = np.unique(documents[documents >= 0])  # which need not begin at 0
+        each = [task.text(tokens[documents == number]) for number in numbers]
+        found.append("; ".join(each) if len(each) > 1 else task.text(tokens))
+    return found
 
 
 def write_samples(path: str | Path, task: Task, batch: Batch) -> None:

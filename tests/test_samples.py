@@ -1,7 +1,7 @@
 """Examples that were written to a file are those that a model is trained on."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +48,15 @@ def test_lines_of_several_documents_hold_them_all(tmp_path: Path) -> None:
         assert row["tokens"] == batch.tokens[i].tolist()
         pairs = [task.text(batch.tokens[i, t : t + 2]) for t in range(0, 12, 2)]
         assert row["text"] == "; ".join(pairs)
+
+
+def test_a_document_of_any_number_is_its_own_text() -> None:
+    """Held-out rows of the language task are numbered by their files."""
+    batch = TAXI.sample("test", 0, 3)
+    numbered = replace(batch, document=np.where(batch.document < 0, -1, 57))
+    assert texts(TAXI, numbered) == texts(TAXI, batch)
+    task = A5(group="S3", length=4)
+    two = task.sample("test", 0, 1)
+    apart = replace(two, document=np.array([[3, 3, 9, 9]]))
+    pairs = [task.text(two.tokens[0, t : t + 2]) for t in (0, 2)]
+    assert texts(task, apart) == ["; ".join(pairs)]

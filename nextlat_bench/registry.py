@@ -93,7 +93,8 @@ def check_safe(plugin: Any, who: str = "") -> str:
     if isinstance(name, str) and SAFE.fullmatch(name):
         return name
     who = who or type(plugin).__qualname__
-    raise ValueError(f"{who} has the name {name!r}: expected a-z, 0-9, _ and - alone")
+    expected = "a-z, 0-9, _ and - alone, the first of them a letter or a digit"
+    raise ValueError(f"{who} has the name {name!r}: expected {expected}")
 
 
 def find(kind: Kind, name: str) -> EntryPoint:

@@ -91,11 +91,11 @@ class RunDir:
     def prepare(cls, out: str | Path, run: Run) -> "RunDir":
         """The folder of `run` under `out`, made if need be; an existing one must hold this run."""
         folder = cls(Path(out) / run.id)
-        folder.path.mkdir(parents=True, exist_ok=True)
         if not folder.run_json.exists():
             content = to_bytes(run.to_json())
             if Run.from_json(json.loads(content)) != run:  # before hours are spent on it
                 raise RunDirError(f"{run.id} would not be read back as it is: what is not frozen?")
+            folder.path.mkdir(parents=True, exist_ok=True)
             atomic_write(folder.run_json, content)
         folder.expect(run)
         return folder

@@ -46,7 +46,11 @@ def run(
     device: Device = None,
     threads: Threads = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile: faster steps, after about a minute.")
+        bool,
+        typer.Option(
+            "--compile",
+            help="torch.compile: faster steps, after a minute. A begun run goes on as it began.",
+        ),
     ] = False,
     sharded: Annotated[
         bool,
@@ -127,7 +131,7 @@ def sweep(
     ] = None,
     split: Split = "test",
 ) -> None:
-    """Trains and probes every cell of a table, as many runs at a time as there are cores.
+    """Trains and probes every cell of a table, as many runs at a time as there are cores or GPUs.
 
     Killed at any moment, the same command skips what is finished and goes on with what is not.
     Two of them over the same folder share the work.
@@ -172,8 +176,9 @@ def sweep(
         failed = [f"{cell.run.id}: {cell.why}" for cell in work.cells if cell.state == "failed"]
         print("\n".join(failed), file=sys.stderr)
         raise typer.Exit(1)
-    table = "choices" if split != "test" else runs[0].task.name
-    print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
+    if split != "train":  # which no table shows
+        table = "choices" if split == "validation" else runs[0].task.name
+        print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
 
 
 def listed(text: str) -> list[str]:
@@ -331,7 +336,8 @@ def plan(
 ) -> None:
     """Says what a run would take, without starting it: parameters, tokens, FLOPs, memory, time.
 
-    The time on this machine is measured: a few steps on as many examples as seconds allow.
+    The time on this machine is measured, by a few steps on as many examples as seconds allow, where
+    the weights take no more than a quarter of the memory and the data are at hand.
 
     Example: nextlat-bench plan taxi --scale paper --gpu h100
     """

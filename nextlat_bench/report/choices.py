@@ -30,6 +30,10 @@ NOTES = (
     "Measured on the validation split after the steps that each heading names; nothing was read of "
     "the test split.",
 )
+NO_GRID = (
+    "No grid: no records of the validation split that hold several settings of a model, by the one "
+    "measure that decides for its task (for language there is none)."
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def choices_sheet(records: Iterable[Record]) -> Sheet:
             rows.append((choice.label, *shown.values()))
         grids.append(Grid(heading, (mine[0].column.heading, *tried), tuple(rows), numbers=True))
     header = ("setting", "model", "tried", "value", "low", "high", "n", "chosen")
-    notes = NOTES if grids else ("No grid: no records of the validation split.",)
+    notes = NOTES if grids else (NO_GRID,)
     return Sheet("choices", TITLE, tuple(grids), notes, (header, *lines))
 
 

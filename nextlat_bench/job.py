@@ -251,7 +251,8 @@ def main(arguments: list[str]) -> int:
     except InUseError:
         return BUSY
     except (Exception, SystemExit) as error:
-        if (message := told(error)) is None:
+        whole = os.environ.get("NEXTLAT_BENCH_TRACEBACK") and isinstance(error, Exception)
+        if whole or (message := told(error)) is None:
             raise
         print(" ".join(message.split()), file=sys.stderr)
         return 2

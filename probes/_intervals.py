@@ -85,8 +85,9 @@ def share_measurement(
     unit: IntArray | None = None,
 ) -> Measurement:
     """A row for the share of hits: Wilson's interval if each of the (n,) units is one trial; where
-    several are of one (n,) `unit`, that over units if it is wider. All of one unit have none: it
-    says nothing of the spread over others."""
+    several are of one (n,) `unit`, that over units if it is wider (where all units agree it has no
+    width, so that Wilson's over trials stands, as if these were independent). All of one unit have
+    none: it says nothing of the spread over others."""
     if counts is None:
         n, successes = len(hits), int(hits.sum())
         value = successes / n if n else float("nan")

@@ -29,7 +29,8 @@ class Accuracy(Probe):
     Conditions: "decode=greedy", "decode=sampled" or "decode=parallel"; then ",score=NAME" for each
     of the task's scores but the answer itself, the headline; then ",kind=KIND" for each part of a
     divided test split. Wilson's interval for what is right or wrong; for a score that is a share of
-    each completion, Student's t of its mean, cut off at 0 and 1.
+    each completion, Student's t of its mean, cut off at 0 and 1; where trials share a cluster
+    (`Task.clusters`: Countdown's targets), the interval over clusters if that is wider.
     """
 
     num_trials: int = 1_000

@@ -75,9 +75,10 @@ class Lookahead(Probe):
     `num_tokens` commonest tokens of the training part, and all others together. Accuracy is of the
     likeliest of the former, so that one of the others is never read off right; cross-entropy is of
     all classes.
-    Readings: "hidden", the states after the final norm, beside "embedding" (of the current token)
-    and "untrained" (the same decoder with fresh weights, where the subject offers it); and
-    "frequency", what the commonest tokens alone would give.
+    Readings: "hidden", the states after the final norm, and "trunk", what the heads of MTP read;
+    beside them "embedding" (of the current token), "untrained" (the same decoder with fresh
+    weights, where the subject offers it) and "frequency", what the commonest tokens alone would
+    give.
     Intervals are clustered by document; n counts test positions.
     """
 

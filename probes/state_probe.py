@@ -54,8 +54,8 @@ def linear_predictions(hidden: FloatArray, labels: IntArray, test_hidden: FloatA
 def state_labels(world: World, states: IntArray) -> IntArray:
     """(n,) states -> (n,): what the probe must read, -1 where there is nothing to.
 
-    A world whose states hold more than what a sequence's past decides (taxi's destination stands in
-    the prompt) names the part that moves by a method `node(states)`; others give the whole state.
+    A world whose states also hold what no token changes (taxi's destination, which stands in the
+    prompt) names the part that moves by a method `node(states)`; others give the whole state.
     States that are records of several fields have no label.
     """
     node = getattr(world, "node", None)

@@ -26,7 +26,8 @@ class TeacherForced(Probe):
 
     Condition "": the share of all scored positions, its interval clustered by sequence. Condition
     "position=k": at the k-th scored position of each sequence, for k = 1..max_positions; sequences
-    with fewer are skipped and counted, and the interval is Wilson's over sequences.
+    with fewer are skipped and counted, and the interval is Wilson's over sequences. Where several
+    sequences are of one document, the interval over documents if that is wider.
 
     Where more than one token may follow, as on a random walk, the true world model is not right
     everywhere either: beside it is how this is to be read.

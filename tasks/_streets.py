@@ -251,7 +251,8 @@ class StreetMap:
         )
 
     def crop(self, radius_m: float) -> "StreetMap":
-        """The nodes within `radius_m` metres of the median node, then their largest component."""
+        """The nodes within `radius_m` metres of the centre, the median longitude and latitude; then
+        their largest component."""
         if not 0 < radius_m < np.inf:
             raise ValueError(f"radius = {radius_m!r}: expected metres above 0")
         if self.longitude is None or self.latitude is None:

@@ -7,9 +7,9 @@ position, no shift and no end token. Products are read from left to right: first
     tokens   (13)  (123)  (123)  (23)          uniform over the group
     targets  (13)  (23)   (12)   (132)         their running product
 
-A5 is not solvable, so that no fixed number of layers suffices for every length (NC1-complete,
-Barrington 1989); S3, S4, A4, A4 x Z5 and the cyclic Z60 are solvable controls, S5 is another
-unsolvable one.
+A5 is not solvable: its word problem is NC1-complete (Barrington 1989), so that no fixed number of
+layers suffices for every length, unless TC0 = NC1. S3, S4, A4, A4 x Z5 and the cyclic Z60 are
+solvable controls, S5 is another unsolvable one.
 
 >>> task = A5(group="S3", length=4)
 >>> batch = task.sample(split="train", start=0, n=2)

@@ -7,9 +7,9 @@ and is read in pieces that begin with a token of the domain; the last piece ends
     tokens   <code>  import  \\x20os   def  ...   <code>  return  ...   end   <prose>  The  ...
     targets  import  \\x20os   def      ...   return  ...             end   -     The      ...
 
-Every token of a document is a target exactly once. Training rows are full: documents are cut where
-a row ends, and packed ones neither see each other nor share positions. Held-out rows hold one piece
-each, so that they can be read by themselves.
+Every token of a document is a target exactly once. Training rows are full but for a few positions
+(LEAST_ROOM): documents are cut where a row ends, and packed ones neither see each other nor share
+positions. Held-out rows hold one piece each, so that they can be read by themselves.
 
 >>> task = Language(max_bytes=400_000, vocab_size=512, length=32, heldout=0.2)
 >>> task.text(task.sample("test", 0, 1).tokens[0]).startswith("<")

@@ -7,10 +7,10 @@ that of a second, backward encoder after x[T..j], read from right to left. For t
     L = (CE_p + CE_q) / 2                                      both by the shared output head
 
 The pairs are all with j >= t + 2, so that neither answer stands in the pair itself, and, for
-closing to be learnt, (T-1, T) where x[T] is the end token. To be comparable with the other
-objectives, only scored tokens are ever predicted: CE_p is the mean over pairs whose x[t+1] is
-scored, CE_q over those of them whose x[j-1] is scored too. So each prefix holds at least the
-prompt, and pairs grow with the square of the completion alone.
+closing to be learnt, (T-1, T) where x[T] is the end token, though both answers stand in that one.
+To be comparable with the other objectives, only scored tokens are ever predicted: CE_p is the mean
+over pairs whose x[t+1] is scored, CE_q over those of them whose x[j-1] is scored too. So each
+prefix holds at least the prompt, and pairs grow with the square of the completion alone.
 
 Inference pairs the prefix with the backward encoding of an end token alone, and reads p. Where a
 document ends so, this is its pair (t, T). With `most_pairs`, for long texts, that many pairs are

@@ -6,8 +6,8 @@ Source: Cho et al. 2014 (arXiv 1406.1078). Between the decoder's embedding and i
     z = sigmoid(W_z [x; h] + b_z)              h' = (1 - z) * n + z * h
     L = mean over scored positions t of  -log p(target[t] | x[1..t])
 
-It learns running products that no transformer of fixed depth can, at the price of one position
-after another.
+It can carry a running product on for any length, which no transformer of fixed depth can (unless
+TC0 = NC1), at the price of one position after another.
 """
 
 from dataclasses import dataclass, replace

@@ -40,7 +40,7 @@ def parsed(graph: str) -> tuple[int, int]:
 
 
 def settings(length: int, **nextlat: Any) -> dict[str, dict[str, Any]]:
-    """The paper's horizon, length - 2: from the first arm's node to the goal."""
+    """The paper's horizon, length - 2: from the arm's first node to the goal."""
     return looking_ahead(max(1, length - 2), **nextlat)
 
 

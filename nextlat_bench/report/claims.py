@@ -54,8 +54,8 @@ RULE = (
     "Seeds: those of one objective differ in their initial weights and in what the probes draw. "
     "Countdown's differ in their data, too; elsewhere all seeds read the same training examples in "
     "the same order, so that intervals over seeds leave out what other examples would change.",
-    "Two sides that are both perfect, or both no better than chance, say nothing; where nothing "
-    "else is left, the claim is not testable at this scale.",
+    "Two sides that are both perfect, or both no better than chance, as the tables round them, say "
+    "nothing; where nothing else is left, the claim is not testable at this scale.",
     "Only NextLat solves every graph (with the most training examples): holds if NextLat does and "
     "every rival fails one; in part if it solves one that some rival fails; not testable if all "
     "solve all, or none solves any. Data efficiency needs at least two training-set sizes.",

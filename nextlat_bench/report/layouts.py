@@ -130,8 +130,8 @@ LAYOUTS = {
             Column("detour_reached", "Detours 0.75, reached %", "detours", "reached", DETOUR),
         ),
         notes=(
-            "Compression: does each of two histories of one state predict the other's "
-            "continuations? Published: scored after the history that produced them, as in the "
+            "Compression: does the model allow after one history of a state what it writes after "
+            "another? Published: scored after the history that produced them, as in the "
             "paper's script, so that it measures how peaked the model is; the paper's numbers are "
             "of it",
             "Detours 0.75 leave the model fewer turns of its own than 0.5, so that scores need not "
@@ -259,14 +259,14 @@ LAYOUTS = {
             "is impossible: its row is GPT's with a second loss that only disturbs",
             "NextLat, noisy states: ours, not the paper's; its dynamics learn from states with "
             "noise and, with `jitter`, from states moved along the lines between mean states",
-            "Growth: the words over which their length grows to 12; NextLat (d=1, kl_weight=1.0) "
-            "uses full-length words from the start, 384 a step for 3,000 steps. A mean of seeds of "
-            "which some hold and others do not may describe none of them",
+            "Growth: the training rows over which their words grow to 12 elements; NextLat (d=1, "
+            "kl_weight=1.0) uses full-length words from the start, 384 a step for 3,000 steps. A "
+            "mean of seeds of which some hold and others do not may describe none of them",
             "The trunk reads the whole word; the recurrent reading goes from state to state, one "
-            "element a step, which only objectives with a transition of their own can",
+            "element a step, by NextLat's latent dynamics; a GRU's trunk does so anyway",
             "Unclocked: the recurrent reading with the hidden states held at their mean along the "
-            "one direction in which this mean moves most from position to position; share of "
-            "position: of the hidden states' variance in words of the training length. Ours, and "
+            "one direction in which this mean varies most with position; share of position: of the "
+            "hidden states' variance in words of the training length. Ours, and "
             "put together after the recurrent reading had been seen, on NextLat's seeds 0 to 4 and "
             "the same test words: no verdict rests on it. Where the dynamics' states are not the "
             "trunk's (noisy states), it says nothing; runs that were measured before lack it",

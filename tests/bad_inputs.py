@@ -144,6 +144,7 @@ COMMANDS: dict[str, Refusals] = {
         "many threads": (["run", "taxi", "--threads", "1000000000"], "threads"),
         **{f"streets {k[:20]!r}": (["run", "taxi", "--streets", k], v) for k, v in STREETS.items()},
         **{f"out {k[:12]!r}": (["run", *HERE, "--out", k], v) for k, v in OUT.items()},
+        "out with a sign": (["run", *HERE, "--out="], OUT[""]),
         **settings(
             "run",
             "path_star",

@@ -47,8 +47,9 @@ def main() -> None:
         os.getcwd()
     except FileNotFoundError:  # libraries would end the process with words of their own
         refuse("the working directory has been removed: change to another one")
-    for option, value in pairwise(sys.argv):
-        if option in PLACES and not value:
+    for word, after in pairwise([*sys.argv, "."]):
+        option, sign, value = word.partition("=")
+        if option in PLACES and not (value if sign else after):
             refuse(f"{option} '': expected a path (. is the folder that you are in)")
     try:
         code = app(standalone_mode=False)

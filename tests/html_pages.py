@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 __all__ = ["Element", "parsed"]
 
 VOID = {"meta", "link", "img", "br"}
+CELL_ENDS = {"td", "th", "tr"}  # a cell may be left open: the next one, or its row's end, closes it
 
 
 @dataclass
@@ -44,12 +45,16 @@ def parsed(page: str) -> Element:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag in CELL_ENDS and path[-1].tag == "td":
+                path.pop()
             element = Element(tag, {name: value or "" for name, value in attrs})
             path[-1].children.append(element)
             if tag not in VOID:
                 path.append(element)
 
         def handle_endtag(self, tag: str) -> None:
+            if tag in CELL_ENDS and tag != "td" and path[-1].tag == "td":
+                path.pop()
             assert path.pop().tag == tag
 
         def handle_data(self, data: str) -> None:

@@ -85,7 +85,7 @@ def test_hidden_states_and_latent_dynamics(subject: TrainedModel) -> None:
     with pytest.raises(ValueError, match="reading = 'other'"):
         subject.hidden(tokens, "other")
     predicted = subject.predict_hidden(hidden[:, 0], tokens[:, 1])
-    rolls = subject.objective.name in ("nextlat", "noisy_nextlat")
+    rolls = subject.objective.name in ("nextlat", "noisy_nextlat", "stationary_nextlat")
     assert (predicted is not None) == rolls
     assert np.allclose(np.exp(subject.read_out(hidden[:, 0])).sum(-1), 1, atol=1e-5)
     fresh = subject.untrained().hidden(tokens)

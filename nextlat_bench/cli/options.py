@@ -61,7 +61,9 @@ Graph = Annotated[
 ]
 Objective = Annotated[
     str,
-    typer.Option(help="gpt, mtp, jtp, nextlat, noisy_nextlat, bst, gru or package.module:Class."),
+    typer.Option(
+        help="nextlat, gpt, mtp, jtp, bst, gru (list objectives: all) or package.module:Class."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

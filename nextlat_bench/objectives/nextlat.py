@@ -103,7 +103,12 @@ class NextLat(Objective):
         return LatentDynamics(config.width, self.dynamics_width or config.width)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
-        hidden = decoder(*batch.inputs)
+        return self.loss_of(decoder, extra, batch, decoder(*batch.inputs))
+
+    def loss_of(
+        self, decoder: Decoder, extra: nn.Module, batch: TensorBatch, hidden: Tensor
+    ) -> Losses:
+        """`loss`, from the (B, T, D) hidden states of the batch."""
         next_token, logits = scored_loss(decoder, hidden, batch)
         dynamics = cast(LatentDynamics, extra)
         latent, kl = self.auxiliary(decoder, dynamics, batch, hidden, logits.detach())

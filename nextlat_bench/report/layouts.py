@@ -8,6 +8,7 @@ from nextlat_bench.report.records import Record
 
 __all__ = ["DETOUR", "GREEDY", "LAYOUTS", "ahead", "countdown", "layout_of", "names", "own_tasks"]
 
+OURS = ("stationary_nextlat", "noisy_nextlat")  # kinds of NextLat that the paper does not have
 DETOUR = ("p=0.75,replace=random",)
 HALF = ("p=0.5,replace=random",)
 # a model that answers at every position at once has no other way to answer
@@ -234,7 +235,7 @@ LAYOUTS = {
     "a5": Layout(
         "A5: does it go on multiplying beyond the length it was taught?",
         task="a5",
-        rows=("gpt", "mtp", "jtp", "nextlat", "noisy_nextlat", "gru", "oracle"),
+        rows=("gpt", "mtp", "jtp", "nextlat", *OURS, "gru", "oracle"),
         columns=(
             at("trunk", 1),
             at("trunk", 3),
@@ -257,8 +258,10 @@ LAYOUTS = {
             "median of the seeds, with the least and the largest, since seeds lie far apart",
             "MTP's further heads must name products of elements that they have not read, which "
             "is impossible: its row is GPT's with a second loss that only disturbs",
-            "NextLat, noisy states: ours, not the paper's; its dynamics learn from states with "
-            "noise and, with `jitter`, from states moved along the lines between mean states",
+            "Stationary and noisy states: ours, not the paper's. The former adds to the paper's "
+            "losses one on how far the mean hidden state moves with position; the latter's "
+            "dynamics learn from states with noise and, with `jitter`, moved along the lines "
+            "between mean states",
             "Growth: the training rows over which their words grow to 12 elements; NextLat (d=1, "
             "kl_weight=1.0) uses full-length words from the start, 384 a step for 3,000 steps. A "
             "mean of seeds of which some hold and others do not may describe none of them",
@@ -268,8 +271,9 @@ LAYOUTS = {
             "one direction in which this mean varies most with position; share of position: of the "
             "hidden states' variance in words of the training length. Ours, and "
             "put together after the recurrent reading had been seen, on NextLat's seeds 0 to 4 and "
-            "the same test words: no verdict rests on it. Where the dynamics' states are not the "
-            "trunk's (noisy states), it says nothing; runs that were measured before lack it",
+            "the same test words: no verdict rests on it. Where there is no count (stationary "
+            "states), or the dynamics' states are not the trunk's (noisy states), it says nothing; "
+            "runs that were measured before lack it",
         ),
     ),
     "language": Layout(

@@ -25,6 +25,7 @@ LOOKS = {
     "jtp": ("#009E73", "^"),
     "nextlat": ("#0072B2", "D"),
     "noisy_nextlat": ("#56B4E9", "d"),
+    "stationary_nextlat": ("#9669ff", "p"),
     "gru": ("#D55E00", "P"),
 }
 # of people's own, in the order of their names; as far from those as can be

@@ -118,7 +118,7 @@ def test_rows_that_would_be_misread_are_refused() -> None:
     checked(batch, task)
     ahead = document.copy()
     ahead[3, 0] = -1
-    with pytest.raises(ValueError, match="a5.sample gave padding before tokens of a row"):
+    with pytest.raises(ValueError, match=r"a5\.sample gave padding before tokens of a row"):
         checked(Batch(tokens, targets, ahead, position), task)
     for other in (position + 1, np.broadcast_to(np.arange(12), position.shape)):
         with pytest.raises(ValueError, match="positions that do not count from 0 in each doc"):

@@ -126,6 +126,13 @@ def checked(batch: Batch, task: Task, n: int | None = None) -> Batch:
                 f"{who} gave {name} from {array.min()} to {array.max()}: "
                 f"expected {lowest} to {highest}, by its vocabulary"
             )
+    used, begins = batch.document >= 0, np.diff(batch.document, axis=1, prepend=-1) != 0
+    if (used[:, 1:] > used[:, :-1]).any():
+        raise ValueError(f"{who} gave padding before tokens of a row: expected it after them all")
+    columns = np.arange(used.shape[1])
+    first = np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
+    if (used & (batch.position != columns - first)).any():
+        raise ValueError(f"{who} gave positions that do not count from 0 in each document")
     scored = (batch.targets >= 0).any() and (batch.document >= 0).any()
     if len(batch.tokens) and not scored:
         num = len(batch.tokens)

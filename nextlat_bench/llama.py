@@ -11,9 +11,10 @@ __all__ = ["check_plain", "llama_config", "llama_weights"]
 
 
 def check_plain(objective: Objective) -> None:
-    """A ValueError unless the objective answers by the decoder's own head, as GPT does."""
+    """A ValueError unless the objective answers by the plain decoder's own head, as GPT does."""
     kind = type(objective)
-    if (kind.hidden, kind.logits) != (Objective.hidden, Objective.logits):
+    answers = kind.decoder, kind.hidden, kind.logits
+    if answers != (Objective.decoder, Objective.hidden, Objective.logits):
         raise ValueError(f"{kind.name} does not answer as a plain decoder: it cannot be a Llama")
 
 

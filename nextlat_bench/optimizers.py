@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nextlat_bench.device import native_bf16
 from nextlat_bench.run import Training
 
-__all__ = ["Muon", "make_optimizers"]
+__all__ = ["Muon", "make_optimizers", "takes_muon"]
 
 PARTS = {"qkv": 3, "gate_up": 2}  # of layers that compute several things in one product
 
@@ -83,6 +83,12 @@ def orthogonalised(matrices: Tensor, group: dict[str, Any]) -> Tensor:
     return x if wide else x.mT
 
 
+def takes_muon(training: Training, name: str, parameter: Tensor) -> bool:
+    """Is a model's parameter of this name one of those that Muon moves in this training?"""
+    is_table = name.startswith(("decoder.embedding.", "decoder.head."))
+    return training.optimizer != "adamw" and parameter.ndim == 2 and not is_table
+
+
 def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks and extra modules, AdamW for embeddings, head, vectors;
     or AdamW for all. Weight decay acts on tensors of two and more dimensions.
@@ -92,8 +98,7 @@ def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Op
     matrices: list[tuple[nn.Parameter, int]] = []
     groups: dict[str, list[nn.Parameter]] = {"decayed": [], "plain": []}
     for name, parameter in model.named_parameters():
-        is_table = name.startswith(("decoder.embedding.", "decoder.head."))
-        if training.optimizer != "adamw" and parameter.ndim == 2 and not is_table:
+        if takes_muon(training, name, parameter):
             split = training.optimizer == "split_muon"
             matrices.append((parameter, PARTS.get(name.split(".")[-2], 1) if split else 1))
         else:

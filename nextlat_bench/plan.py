@@ -17,7 +17,7 @@ from nextlat_bench.data import TensorBatch, step_batches
 from nextlat_bench.decoder import count_parameters
 from nextlat_bench.device import chosen_device, chosen_precision, native_bf16
 from nextlat_bench.model import Model, build
-from nextlat_bench.optimizers import make_optimizers
+from nextlat_bench.optimizers import make_optimizers, takes_muon
 from nextlat_bench.registry import check_name
 from nextlat_bench.run import Run
 from nextlat_bench.show import facts_table, settings
@@ -33,6 +33,7 @@ __all__ = ["GPUS", "Trial", "cost", "plan_view", "trial"]
 SAMPLE = 1_024  # examples, at most, that stand for a step's
 FULL = 8  # of those that are not at hand
 ADAM_BYTES = 4 + 4 + 8  # a weight, its gradient and two moments, float32
+MUON_BYTES = 4 + 4 + 4  # of which Muon has one
 SECONDS_OF_TRIAL = 2.0  # of arithmetic in one step tried, at this machine's matrix rate
 TRIED_STEPS = 3
 MOST_MEMORY = 0.25  # of this machine's, that a trial's weights may take
@@ -78,7 +79,10 @@ def cost(run: Run) -> dict[str, float]:
         "tokens_per_step": sum(int((b.document >= 0).sum()) for b in batches) * share,
         "positions_per_step": sum(b.tokens.numel() for b in batches) * share,
         "flops_per_step": arithmetic(run, model, batches) * share,
-        "weight_bytes": ADAM_BYTES * (decoder + extra),
+        "weight_bytes": sum(
+            weight.numel() * (MUON_BYTES if takes_muon(training, name, weight) else ADAM_BYTES)
+            for name, weight in model.named_parameters()
+        ),
     }
 
 
@@ -195,7 +199,8 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
 def kept(run: Run, model: Model, step: int, share: int, workers: Workers) -> tuple[int, int]:
     """Bytes that autograd keeps in a step's forward passes with 1 / `share` of its examples, and
     the positions of these."""
-    training = replace(run.training, examples=run.training.examples // share or 1)
+    fewer = max(run.training.micro_batches, run.training.examples // share)
+    training = replace(run.training, examples=fewer)
     total = count = 0
     for batch in micro_batches_of(replace(run, training=training), step * share, workers.device):
         with kept_by(model) as storages:

@@ -84,12 +84,16 @@ def rejected(task: Task) -> dict[str, float]:
 
 
 def commit() -> str | None:
-    """The source's commit, where it is a git checkout."""
+    """The source's commit, where it is a git checkout; not that of a repository whose environment
+    the suite is installed in."""
     import subprocess
 
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    file, said = Path(__file__), ""
+    for words in (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"]):
+        command = ["git", "-C", str(file.parent), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        said = done.stdout.strip()
+    return said

@@ -128,7 +128,7 @@ def _read_csv(path: Path, data: bytes) -> Edges:
     found = {node for node, _ in exits} | {neighbour for neighbour, _ in exits.values()}
     # published sequences count nodes from 0: keep their numbers
     numeric = all(re.fullmatch(r"[0-9]{1,18}", node) for node in found)
-    nodes = sorted(found, key=int) if numeric else sorted(found)
+    nodes = sorted(sorted(found), key=int) if numeric else sorted(found)  # 01 before 1
     index = {node: i for i, node in enumerate(nodes)}
     none = np.empty(0)
     return Edges(

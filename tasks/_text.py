@@ -43,6 +43,8 @@ MOST_BYTES = 2**30  # of a folder: its text is held in memory
 PASSAGE = 13  # words in a row that two texts do not share by chance (Brown et al. 2020, App. C)
 SECTION = 2_000  # characters of a lone file that make a document, to the next empty line
 
+Stamp = tuple[tuple[str, int, int], ...]  # of each file its path, size and time of change
+
 
 class Unit(NamedTuple):
     """Documents, each (domain, text), that go into one split by `key`, a hash of what they are."""
@@ -65,12 +67,35 @@ def domains_of(source: str) -> tuple[str, ...]:
     return ("text",)
 
 
-@lru_cache(maxsize=2)
 def load_units(source: str, max_bytes: int | None = None) -> tuple[Unit, ...]:
     """The units of a source in the order of their keys, the first `max_bytes` of them.
 
-    Equal files count once. What cannot be read is a ValueError.
+    Equal files count once. What cannot be read is a ValueError. Files are read again where they
+    have changed since.
     """
+    return _units(source, max_bytes, _stamp(source))
+
+
+def text_digest(source: str) -> str:
+    """16 hexadecimal digits of all that a source holds, and of the rule that splits it."""
+    return _digest(source, _stamp(source))
+
+
+def _stamp(source: str) -> Stamp:
+    """What tells that files have changed, without reading them; nothing of what never does."""
+    if source == PYTHON or source.startswith(HUGGING_FACE):
+        return ()
+    path = Path(source).absolute()  # in whichever folder this process is by now
+    try:
+        files = visible_files(path) if path.is_dir() else [path]
+        stats = [file.stat() for file in files]
+    except OSError:
+        return ()  # who reads it says what is wrong
+    return tuple((str(f), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True))
+
+
+@lru_cache(maxsize=2)
+def _units(source: str, max_bytes: int | None, stamp: Stamp) -> tuple[Unit, ...]:
     if source.startswith(HUGGING_FACE):
         found = hugging_face(source, max_bytes)
     else:
@@ -86,10 +111,9 @@ def load_units(source: str, max_bytes: int | None = None) -> tuple[Unit, ...]:
 
 
 @lru_cache(maxsize=8)
-def text_digest(source: str) -> str:
-    """16 hexadecimal digits of all that a source holds, and of the rule that splits it."""
+def _digest(source: str, stamp: Stamp) -> str:
     content = hashlib.sha256(f"no {PASSAGE} words in two splits".encode())
-    for unit in load_units(source):
+    for unit in _units(source, None, stamp):
         for domain, text in unit.documents:
             content.update(f"{domain} {len(text)} {text}".encode())
     return content.hexdigest()[:16]

@@ -115,7 +115,7 @@ class A5(DrawnTask):
         if split != "train" or start >= self.growth:
             return self._batch(tokens)
         row, place = np.arange(start, start + n), np.arange(self.length, dtype=np.int32)
-        grown = 2 + row * (self.length - 2) // self.growth
+        grown = 2 + row * max(0, self.length - 2) // self.growth
         # (n, 1): how long a row's words are
         word = np.minimum(grown, self.length).astype(np.int32)[:, None]
         document, position = np.divmod(place, word)

@@ -2,10 +2,10 @@
 
 Source: the language modelling of arXiv 2511.05963, section 5 and Table 2 (there FineWeb-Edu). Each
 document becomes byte-level BPE tokens (Sennrich et al. 2016; trained on the training split alone)
-and is read in pieces that begin with a token of the domain; the last piece ends with `end`:
+and is read in pieces that begin with a token of the domain; the last piece ends with `<end>`:
 
-    tokens   <code>  import  \\x20os   def  ...   <code>  return  ...   end   <prose>  The  ...
-    targets  import  \\x20os   def      ...   return  ...             end   -     The      ...
+    tokens   <code>  import  \\x20os   def  ...   <code>  return  ...   <end>  <prose>  The  ...
+    targets  import  \\x20os   def      ...   return  ...             <end>  -      The      ...
 
 Every token of a document is a target exactly once. Training rows are full but for a few positions
 (LEAST_ROOM): documents are cut where a row ends, and packed ones neither see each other nor share
@@ -150,7 +150,8 @@ class Language(Task):
 
     @cached_property
     def vocab(self) -> Vocabulary:
-        """Byte-level BPE tokens, "<code>", "<prose>" (or another source's one), "end", "pad"."""
+        """Byte-level BPE tokens, "<code>", "<prose>" (or another source's one), "<end>", "<pad>":
+        in brackets, which no BPE token has around letters, for text has the word "end", too."""
         return _Words(self)
 
     @property
@@ -251,7 +252,7 @@ class _Words(Vocabulary):
         words = _corpus(self.task).words.tolist()
         unused = [f"<unused {i}>" for i in range(len(words), self.task.first_mark)]
         marks = [f"<{domain}>" for domain in self.task.domains]
-        return (*words, *unused, *marks, "end", "pad")
+        return (*words, *unused, *marks, "<end>", "<pad>")
 
 
 class _Corpus(NamedTuple):
@@ -283,6 +284,8 @@ def _tokenized(task: Language) -> _Corpus:
     """Trains the tokenizer on the training split and encodes every document."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+    if task.at_hand:  # else another text would be kept as the one that the digest names
+        task._check_digest()
     units = load_units(task.source, task.max_bytes)
     of_unit = split_units(units, task.seed, task.heldout)
     documents = [

@@ -190,6 +190,13 @@ def test_a_fixed_set_returns_in_another_order():
     np.testing.assert_array_equal(first, A5().sample("train", 0, 700).tokens)
 
 
+def test_words_of_one_element_cannot_grow():
+    with np.errstate(all="raise"):
+        batch = A5(length=1, growth=10).sample("train", 0, 30)
+    assert (batch.document == 0).all()
+    np.testing.assert_array_equal(batch.targets, batch.tokens)
+
+
 def test_words_grow():
     """An element at a time; a row is always full, and its last word is what is left."""
     task, whole = A5(growth=50), A5().sample("train", 0, 60)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextlat_bench.data import pack, step_batches, to_tensors
+from nextlat_bench.data import checked, pack, step_batches, to_tensors
 from nextlat_bench.tasks._core import Batch
 from nextlat_bench.tasks.a5 import A5
 
@@ -108,3 +108,18 @@ def test_rows_of_several_documents_stay_as_they_are() -> None:
     assert plain.document.max() > 0
     assert torch.equal(asked.tokens, plain.tokens)
     assert torch.equal(asked.document, plain.document)
+
+
+def test_rows_that_would_be_misread_are_refused() -> None:
+    """Unpacked ones are read without a mask; packed ones keep the positions they bring."""
+    task = A5(growth=50)
+    batch = task.sample("train", 0, 8)
+    tokens, targets, document, position = vars(batch).values()
+    checked(batch, task)
+    ahead = document.copy()
+    ahead[3, 0] = -1
+    with pytest.raises(ValueError, match=r"a5\.sample gave padding before tokens of a row"):
+        checked(Batch(tokens, targets, ahead, position), task)
+    for other in (position + 1, np.broadcast_to(np.arange(12), position.shape)):
+        with pytest.raises(ValueError, match="positions that do not count from 0 in each doc"):
+            checked(Batch(tokens, targets, document, other), task)

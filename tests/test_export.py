@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from typer.testing import CliRunner
 from nextlat_bench import registry
 from nextlat_bench.adapters import HuggingFace
 from nextlat_bench.cli import app
+from nextlat_bench.decoder import Decoder
 from nextlat_bench.export import export, is_exported
-from nextlat_bench.llama import llama_config
+from nextlat_bench.llama import check_plain, llama_config
 from nextlat_bench.model import build
+from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.report.records import read
+from nextlat_bench.run import DecoderConfig
 from nextlat_bench.run_dir import RunDir, RunDirError
 from nextlat_bench.subject import LatentSubject, load
 from nextlat_bench.train import train
@@ -89,6 +93,18 @@ def test_nor_is_a_decoder_that_marks_first_tokens() -> None:
     run = preset.run("gpt", "smoke", 0).override([*SMALL, "decoder.mark_start=true"])
     with pytest.raises(ValueError, match=r"it cannot have decoder\.mark_start"):
         llama_config(build(run).decoder)
+
+
+def test_nor_is_a_decoder_of_ones_own() -> None:
+    class Shallow(GPT):
+        name = "shallow"
+
+        def decoder(self, config: DecoderConfig, vocab_size: int, max_length: int) -> Decoder:
+            return super().decoder(replace(config, layers=1), vocab_size, max_length)
+
+    check_plain(GPT())
+    with pytest.raises(ValueError, match="shallow does not answer as a plain decoder"):
+        check_plain(Shallow())
 
 
 def call(*arguments: str) -> str:

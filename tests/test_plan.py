@@ -18,6 +18,7 @@ from nextlat_bench.decoder import Decoder, swiglu_width
 from nextlat_bench.model import build
 from nextlat_bench.objectives._core import Losses
 from nextlat_bench.objectives.gpt import GPT
+from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
 from nextlat_bench.presets import countdown, language, path_star, taxi
 from nextlat_bench.tasks._core import Batch, Task
@@ -30,7 +31,14 @@ def test_counts_by_hand() -> None:
     run = path_star.run("gpt", "smoke", 0)
     counted, model = cost(run), build(run)
     assert counted["parameters"] == sum(p.numel() for p in model.parameters())
-    assert counted["weight_bytes"] == 16 * counted["parameters"]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    numbers = 2 * counted["parameters"]  # weights and gradients
+    for optimizer in make_optimizers(run.training, model):
+        optimizer.step()
+        moments = [m for state in optimizer.state.values() for m in state.values()]
+        numbers += sum(moment.numel() for moment in moments if moment.ndim)  # not Adam's counts
+    assert counted["weight_bytes"] == 4 * numbers < 16 * counted["parameters"]
     tokens = sum(int((b.document >= 0).sum()) for b in micro_batches_of(run, 0, "cpu"))
     assert counted["tokens_per_step"] == tokens
 
@@ -191,6 +199,16 @@ def test_activations_are_those_of_the_positions(monkeypatch: pytest.MonkeyPatch)
         assert tried.examples == max(64 // share, 2 * parts)
         found.append(tried.activation_bytes)
     assert found[1:] == pytest.approx([found[0]] * 3, rel=0.2)
+
+
+@pytest.mark.parametrize("examples", [4, 6])
+def test_micro_batches_of_an_example_or_two_are_tried(examples: int) -> None:
+    """Half a step's examples would not fill them."""
+    settings = [f"training.examples={examples}", "training.micro_batches=4"]
+    run = path_star.run("gpt", "smoke", 0).override(settings)
+    tried = trial(run, cost(run), RATE)
+    assert tried is not None
+    assert tried.examples == examples
 
 
 def test_what_fits_a_gpu() -> None:

@@ -1,5 +1,6 @@
 """Where and with what a run is made is settled once, and holds when it goes on."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def test_what_began_in_bf16_goes_on_in_it_where_it_can(
     else:
         with pytest.raises(RunDirError, match="was begun in bf16, which cpu here lacks"):
             settled(native=False, resumed=True)
+
+
+def test_a_commit_is_of_the_suite_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed in an environment inside somebody's own repository, it is no part of that."""
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    for file in (installed := tmp_path / ".venv/provenance.py", checkout := tmp_path / "own.py"):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "mine")
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert provenance.commit() is None
+    monkeypatch.setattr(provenance, "__file__", str(checkout))
+    assert provenance.commit() == git("rev-parse", "HEAD")
 
 
 def test_the_threads_are_those_asked_for(tmp_path: Path) -> None:

@@ -131,6 +131,14 @@ def test_csv_is_taken_as_it_stands(tmp_path):
         streets.shortest_turns()
 
 
+def test_one_number_written_in_two_ways(tmp_path):
+    """It is two nodes, whose order no hash of texts decides."""
+    names = [f"{'0' * zeros}7" for zeros in range(9)]
+    path = tmp_path / "map.csv"
+    path.write_text(HEADER + "".join(f"{name},N,8\n" for name in reversed(names)))
+    assert StreetMap.load(path).node_ids.tolist() == [*sorted(names), "8"]
+
+
 HEADER = "node,direction,neighbour\n"
 GRAPHML = (
     "<?xml version='1.0' encoding='utf-8'?>\n"

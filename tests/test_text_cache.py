@@ -54,3 +54,26 @@ def test_texts_that_differ_have_files_of_their_own(
     assert name_of(task) == names[0] == name_of(replace(task, length=30))
     monkeypatch.setattr(tokenizers, "__version__", "another")
     assert name_of(task) != names[0]
+
+
+def test_files_that_change_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between a task and its text, which is never kept under another one's digest."""
+    monkeypatch.setenv("NEXTLAT_BENCH_CACHE", str(tmp_path / "cache"))
+    write_texts(tmp_path / "texts", 12)
+    task = texts_task(tmp_path / "texts", heldout=0.3, max_bytes=100_000)
+    assert texts_task(tmp_path / "texts", heldout=0.3, max_bytes=100_000) == task
+    (tmp_path / "texts" / "0.txt").write_text("another log\n" * 9)
+    assert texts_task(tmp_path / "texts").digest != task.digest
+    with pytest.raises(ValueError, match="its text changed"):
+        task.sample("train", 0, 1)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_word_is_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts have the words `end` and `pad`; each token has a text of its own."""
+    monkeypatch.setenv("NEXTLAT_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "log.txt").write_text("".join(f"end\npad\n{n}\n" for n in range(2_000)))
+    vocab = texts_task(tmp_path / "log.txt").vocab
+    assert {"end", "pad", "<end>", "<pad>"} < set(vocab.tokens)
+    assert len(set(vocab.tokens)) == len(vocab)
+    assert vocab.encode(vocab.decode(np.arange(len(vocab) - 1))).tolist() == [*range(319)]

@@ -209,6 +209,13 @@ def _check_class(kind: Kind, plugin: Any, who: str) -> None:
         raise ValueError(f"{who}: give {', '.join(bare)} a default")
     if (name := check_safe(plugin, who)) in names(kind):
         raise ValueError(f"{who}: {name!r} is built in; use that, or choose another name")
+    if kind == "tasks":
+        from nextlat_bench.report import contents  # a table of its own is called as it is
+
+        if name in contents.names():
+            raise ValueError(
+                f"{who} has the name {name!r}, which another table has: choose another"
+            )
     if kind == "probes":
         if name in TAKEN:
             raise ValueError(

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement
+from nextlat_bench.probes._core import Measurement, unmeasured
 from nextlat_bench.report.statistics import mean_interval, wilson_interval
 from nextlat_bench.tasks._core import BoolArray, FloatArray, IntArray
 
@@ -63,7 +63,7 @@ def ratio_measurement(
 ) -> Measurement:
     """A row for sum above / sum below of (n,) trials, and its interval by `ratio`; trials of one
     (n,) `unit` belong together, without it each stands alone. An infinite ratio has no interval
-    but itself; nan where below is 0 throughout."""
+    but itself; where below is 0 throughout there is no value, and so no trial counts."""
     n = len(above)
     if np.isinf(above).any():
         infinite = float("inf")
@@ -72,6 +72,8 @@ def ratio_measurement(
         unit = np.unique(unit, return_inverse=True)[1]
         above, below = (np.bincount(unit, weights=each) for each in (above, below))
     value, residuals = ratio(above, below)
+    if np.isnan(value):
+        return unmeasured(metric, "it is relative to what is 0 throughout", condition)
     low, high = mean_interval(value + residuals)
     return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)
 

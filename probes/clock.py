@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric, NotApplicable
+from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, unmeasured
 from nextlat_bench.probes._states import read, states_of
 from nextlat_bench.probes.length_generalization import LengthGeneralization, recurrent_top1
 from nextlat_bench.probes.rank import NUM_GROUPS, groups_of, jackknife
@@ -113,10 +113,13 @@ class Clock(LengthGeneralization):
         every = np.ones(counted.tokens.shape, dtype=np.bool_)
         hidden = read(states_of(subject), counted.tokens, every).reshape(*every.shape, -1)[:, 1:]
         share = position_share(hidden)
-        groups = groups_of(len(hidden))
-        half = jackknife([position_share(np.delete(hidden, its, axis=0)) for its in groups])
-        value, low, high = np.clip((share, share - half, share + half), 0.0, 1.0)
-        yield Measurement("position_share", value, low, high, len(hidden))
+        if np.isnan(share):
+            yield unmeasured("position_share", "no hidden state differs from another")
+        else:
+            groups = groups_of(len(hidden))
+            half = jackknife([position_share(np.delete(hidden, its, axis=0)) for its in groups])
+            value, low, high = np.clip((share, share - half, share + half), 0.0, 1.0)
+            yield Measurement("position_share", value, low, high, len(hidden))
         held = Held(hidden, self.directions)
         yield from self.curve(
             "unclocked", lengths, batch, lambda w: recurrent_top1(subject, w, held)

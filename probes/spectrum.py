@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nextlat_bench.probes._core import Measurement, Metric
+from nextlat_bench.probes._core import Measurement, Metric, unmeasured
 from nextlat_bench.probes.rank import (
     Moments,
     OfStates,
@@ -40,7 +40,7 @@ class Spectrum(OfStates):
 
     Conditions: "largest=k". Uncentred, as the paper's effective rank is; positions and interval are
     those of `rank`. A spectrum that falls fast has a low rank. Singular values that are all zero
-    have no shares: nan.
+    have no shares: no value.
     """
 
     name: ClassVar[str] = "spectrum"
@@ -60,8 +60,11 @@ class Spectrum(OfStates):
         without = [values(some, width) for some in without_each(groups)]
         for k in largest(width):
             for metric, formula in (("relative", relative), ("share", share)):
-                value = formula(sigma, k)
-                half, where = jackknife([formula(some, k) for some in without]), f"largest={k}"
+                value, where = formula(sigma, k), f"largest={k}"
+                if np.isnan(value):
+                    yield unmeasured(metric, "all singular values are 0", where)
+                    continue
+                half = jackknife([formula(some, k) for some in without])
                 yield Measurement(metric, value, value - half, value + half, n, condition=where)
 
 

@@ -73,7 +73,7 @@ class Transition(Probe):
     KL(head(h[t+i]) || head(g[i])).
     Intervals are clustered by sequence, those of one document together, and n counts positions. A
     subject that predicts no next hidden state is not applicable.
-    What it cannot see: whether h knows anything. Collapsed hidden states have no ratio (nan) and
+    What it cannot see: whether h knows anything. Collapsed hidden states have no ratio and
     a KL of 0, and a code of the whole history is transition-consistent too; read it beside the
     next-token test and the rank.
     """

@@ -89,3 +89,44 @@ def test_the_numbers_stand_under_their_names() -> None:
     lines = list(csv.DictReader(io.StringIO(choices_sheet(LIKES_THE_LATER).csv())))
     shown = [[float(line[name]) for name in ("low", "value", "high", "n")] for line in lines]
     assert shown == [pytest.approx([0.0, 12.5, 25.0, 1000]), pytest.approx([75.0, 87.5, 100, 1000])]
+
+
+@pytest.mark.parametrize("task", ["taxi", "lift"])
+def test_what_no_heading_usually_names_is_a_grid_of_its_own(task: str) -> None:
+    """Longer walks; the floors of a task of one's own. Each has its own best."""
+    where: dict[str, Any] = {"task": task, "probe": "trajectories", "metric": "reached"}
+    if task == "lift":
+        where |= {"probe": "accuracy", "metric": "accuracy", "condition": "decode=greedy"}
+    one = tried({0.01: (0.8, 0.9, 1.0), 0.02: (0.1, 0.2, 0.3)}, **where)
+    elsewhere = where | {"task_parameters": TAXI | {"max_nodes": 80}}
+    other = tried({0.01: (0.1, 0.2, 0.3), 0.02: (0.8, 0.9, 1.0)}, **elsewhere)
+    made = choices_sheet([*one, *other])
+    assert [("max_nodes=80" in grid.heading, len(grid.rows)) for grid in made.grids] == [
+        (False, 1),
+        (True, 1),
+    ]
+    marked = [[cell.partition("\n")[0] for cell in grid.rows[0][1:]] for grid in made.grids]
+    assert marked == [["90.0*", "20.0"], ["20.0", "90.0*"]]
+
+
+def test_two_fields_of_one_name_are_told_apart() -> None:
+    """A GRU's own layers, and the decoder's: four models, four columns."""
+    found = []
+    for own, decoders in ((1, 2), (1, 4), (2, 2), (2, 4)):
+        gru = {"objective": "gru", "objective_parameters": {"layers": own}}
+        made = tried({0.01: (0.1, 0.2, 0.3)}, **gru, decoder={"layers": decoders, "width": 8})
+        found += [replace(r, run=f"{r.run}-{decoders}") for r in made]
+    [grid] = choices_sheet(found).grids
+    assert grid.head[1:] == (
+        "decoder.layers=2, layers=1",
+        "decoder.layers=2, layers=2",
+        "decoder.layers=4, layers=1",
+        "decoder.layers=4, layers=2",
+    )
+    assert all(cell.startswith("20.0") for cell in grid.rows[0][1:])
+
+
+def test_where_there_is_no_grid_the_notes_say_so_in_every_form() -> None:
+    made = choices_sheet([])
+    for text in (made.markdown(), made.latex()):
+        assert "No grid" in text

@@ -196,3 +196,11 @@ def test_the_committed_benchmark_has_what_is_asked_for() -> None:
     made = claims_sheet([], committed_benchmarks())
     assert len(lines(made, "training")) == 5  # three of `training`, two of `cost`
     assert any(note.startswith("training: measured on ") for note in made.notes)
+
+
+def test_a_budget_that_a_record_lacks_is_none() -> None:
+    """Rivals of before a field came are of NextLat's budget, where it has the default."""
+    later = {"row_length": None, "steps": 2000, "learning_rate": 0.003}
+    records = stars((ALL, ALL), (NONE, NONE))
+    newer = [replace(r, training=later) if r.objective == "nextlat" else r for r in records]
+    assert verdict(newer, "path-star") == verdict(records, "path-star") == "holds"

@@ -257,3 +257,17 @@ def test_objectives_are_told_apart_whatever_cones_one_has(eyes: str) -> None:
         seen[shade, marker] = lab((np.array(BLIND[eyes]) @ linear).clip(0, 1))
     assert len({marker for _, marker in seen}) == len(seen)
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen.values(), 2)) > 15
+
+
+def test_seeds_without_a_map_have_no_share() -> None:
+    records, exhibits = everything("taxi_map")
+    fewer = [r for r in records if r.seed == 0 or r.probe != "map_reconstruction"]
+    titles = [panel.get_title(loc="left") for panel in drawn("taxi_map", fewer, exhibits).axes]
+    assert "seed 0\nfalse, by seed: " in titles[0]
+    assert "nan" not in "".join(titles)
+
+
+def test_kinds_of_text_may_differ_in_their_drafts() -> None:
+    gone = ("draft=1,kind=code", "draft=1,batch=1,kind=code")
+    records = [r for r in drafts_records() if r.condition not in gone]
+    assert len(drawn("speculation", records).axes) == 4

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from html_pages import parsed
 from real_runs import here
 from report_records import MADE_UP, of, seeds, text_of
 
@@ -105,3 +106,33 @@ def test_the_report_shows_it(tmp_path: Path) -> None:
     refused = here("report", "lifd", "--records", str(tmp_path))
     assert refused.returncode == 2
     assert "did you mean 'lift'" in refused.stderr
+
+
+def test_conditions_of_ones_own_are_taken_as_they_are() -> None:
+    """Braces are no places to fill, and what ends in % makes no percentages of the values."""
+    conditions = ("keep=50%", "set={1, 2}", "{}")
+    rows = [
+        r
+        for condition, value in zip(conditions, (3.0, 4.0, 5.0), strict=True)
+        for r in seeds(
+            value, **LIFT, probe="leak:Leak", metric="floors", condition=condition, low=2, high=6
+        )
+    ]
+    made = table("lift", rows)
+    [row] = [row for row in made.rows if row.source == "measured"]
+    found = {column.heading: made.lines(row)[i] for i, column in enumerate(made.columns)}
+    assert found == {
+        "leak:Leak, floors, keep=50 percent": ["3", "[2, 6]"],
+        "leak:Leak, floors, set={1, 2}": ["4", "[2, 6]"],
+        "leak:Leak, floors, {}": ["5", "[2, 6]"],
+    }
+
+
+@pytest.mark.parametrize("name", ["said", "my task"])
+def test_a_page_whose_parts_are_called_alike(name: str) -> None:
+    tree = parsed(page([replace(r, task=name) for r in lift_records()], (name,), Exhibits({}, {})))
+    ids = [e.attributes["id"] for e in tree.all() if "id" in e.attributes]
+    assert len(set(ids)) == len(ids)
+    assert not [each for each in ids if " " in each]
+    [said] = [e for e in tree.all() if e.attributes.get("role") == "status"]
+    assert said.attributes["id"] == "said"

@@ -150,6 +150,11 @@ FAULTS = {
         "return found\n\n    name: ClassVar = 'trained'",
         "errs_{}:Errs has the name 'trained', which a file of a run has: choose another",
     ),
+    "a task with a table's name": (
+        TASK,
+        "return batch\n\n    name: ClassVar = 'states'",
+        "errs_{}:Errs has the name 'states', which another table has: choose another",
+    ),
     "an exhibit that is none": (
         MEASURE,
         "return found\n\n    def exhibit(self, subject, task, rng):\n        return [1]",

@@ -159,3 +159,12 @@ def test_no_value_is_no_number() -> None:
     assert Estimate().times(100) == Estimate()
     assert Estimate(0.5, 0.25, None, 1, 8).times(100) == Estimate(50.0, 25.0, None, 1, 8)
     assert Estimate(0.5, 0.4, 0.6, 3, 8, 0, 0.02).times(100).error == 2.0
+
+
+def test_an_interval_below_zero_holds_its_mean() -> None:
+    """Of a measure of one's own, which may be a loss as well as a gain."""
+    over = over_seeds([seed(-0.5, 10), seed(-0.6, 10), seed(-0.55, 10)])
+    assert over.low is not None
+    assert over.high is not None
+    assert over.low < -0.6 < -0.55 < over.high < 0
+    assert over_seeds([seed(0.005, 10), seed(0.5, 10)]).low == 0

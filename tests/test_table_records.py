@@ -1,8 +1,9 @@
 """Which records a column shows, where a probe ran in several ways, and how far an interval goes."""
 
+from dataclasses import replace
 from typing import Any
 
-from report_records import of, record, seeds
+from report_records import TAXI, of, record, seeds
 
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.records import Record
@@ -58,3 +59,15 @@ def test_who_has_no_value_has_no_row_of_its_own() -> None:
     for value, rows in ((None, 0), (0.5, 1)):
         made = table("taxi", [*seeds(0.9), *seeds(value, objective="mine")])
         assert sum(r.source == "measured" and r.objective == "mine" for r in made.rows) == rows
+
+
+def test_what_a_record_lacks_is_none() -> None:
+    """A field that came later, with None as its default: one row, and one block."""
+    later = {"training": {"steps": 2000, "learning_rate": 0.003, "clip": None}}
+    later |= {"task_parameters": TAXI | {"num_train": None}}
+    old, new = seeds(0.5, 0.6), seeds(0.7, 0.8, **later)
+    new = [replace(r, seed=r.seed + 2) for r in new]
+    for records in ([*old, *new], [*new, *old]):
+        made = table("taxi", records)
+        [row] = [r for r in made.rows if (r.objective, r.source) == ("nextlat", "measured")]
+        assert row.num_seeds == 4

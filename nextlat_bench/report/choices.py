@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
-from nextlat_bench.report.facts import Facts, differing, grouped, say, told_apart
+from nextlat_bench.report.facts import Facts, Keyed, differing, grouped, say, told_apart
 from nextlat_bench.report.layouts import layout_of, own_tasks
 from nextlat_bench.report.records import Distinct, Record, distinct, one_protocol, variants_of
 from nextlat_bench.report.sheets import Grid, Sheet
@@ -87,9 +87,15 @@ def choices_of(records: Iterable[Record]) -> list[Choice]:
         if (column := _deciding(task, layout)) is None:
             continue
         shown = [r for r in mine if column.shows(r)]
-        for facts, group in grouped(shown, lambda r: r.setting | {"trained steps": r.step}):
-            steps = facts.pop("trained steps")
-            heading = f"{task}, {layout.headings([facts])[0]}, {steps:,} steps"
+        settings = grouped(shown, lambda r: r.setting)
+        titles = layout.headings([facts for facts, _ in settings])
+        by_steps = [
+            (title, facts, steps["trained"], group)
+            for title, (facts, some) in zip(titles, settings, strict=True)
+            for steps, group in grouped(some, lambda r: {"trained": r.step})
+        ]
+        for title, facts, steps, group in by_steps:
+            heading = f"{task}, {title}, {steps:,} steps"
             for model, its in grouped(group, _model):
                 variants = variants_of(its)
                 if len(variants) > 1:
@@ -113,12 +119,14 @@ def as_chosen(records: Iterable[Record], tried: Iterable[Record]) -> list[Record
     rows = distinct(records)
     kept = {record.run: record for record in rows}  # a record of each run
     choices = choices_of(tried)
-    places = [(c.task, c.objective, c.horizon, c.setting["scale"], c.setting) for c in choices]
+    where_of = [Keyed(choice.setting).text for choice in choices]
+    who_of = [(c.task, c.objective, c.horizon, c.setting["scale"]) for c in choices]
+    places = [(*who, where) for who, where in zip(who_of, where_of, strict=True)]
     for choice, (*model, place) in zip(choices, places, strict=True):
         alone = all(where == place for *who, where in places if who == model)
         mine = [r for r in kept.values() if [r.task, *_model(r).values(), r.scale] == model]
         for setting, group in grouped(mine, lambda record: record.setting):
-            if alone or setting == place:
+            if alone or Keyed(setting).text == place:
                 for run in _passed_over(choice, group):
                     del kept[run]
     return Distinct(record for record in rows if record.run in kept)
@@ -173,9 +181,10 @@ def _model(record: Record) -> Facts:
 
 
 def _text(facts: Facts) -> str:
-    """muon_learning_rate=0.02"""
+    """muon_learning_rate=0.02; in full where two would be called the same."""
     short = {key.rpartition(".")[2]: value for key, value in facts.items()}
-    return ", ".join(say(short, short))
+    named = short if len(short) == len(facts) else facts
+    return ", ".join(say(named, named))
 
 
 def _order(facts: Facts) -> list[tuple[str, float, str]]:

@@ -29,7 +29,7 @@ VARIANT = {"horizon": "d={}", "model": "{}"}
 class Column:
     """What a column shows; `key` names the paper's number in published.toml.
 
-    conditions: any of these. "{}" in one is `multiple` times the task's own length.
+    conditions: any of these. Where there is a `multiple`, "{}" is that times the task's own length.
     parameters: a probe's, where it matters.
     solved_at: the cell is the share of seeds whose value is at least this.
     typical: it is their median, and the least and largest, for what no mean describes.
@@ -67,8 +67,10 @@ class Column:
             and all(given.get(name, value) == value for name, value in self.parameters.items())
         )
 
-    def _conditions(self, record: Record) -> list[str]:
-        length = self.multiple and self.multiple * record.task_parameters.get("length", 0)
+    def _conditions(self, record: Record) -> Sequence[str]:
+        if not self.multiple:  # one's own may hold braces
+            return self.conditions
+        length = self.multiple * record.task_parameters.get("length", 0)
         return [condition.format(length) for condition in self.conditions]
 
     def cell(self, records: Sequence[Record]) -> Estimate:

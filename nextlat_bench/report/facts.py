@@ -20,7 +20,13 @@ class Keyed(Facts):
 
     @cached_property
     def text(self) -> str:
-        return json.dumps(self, sort_keys=True)
+        return _text(self)
+
+
+def _text(facts: Facts) -> str:
+    """Of equal facts the same. None is what is lacked, as where a field came later, at None."""
+    known = {key: value for key, value in facts.items() if value is not None}
+    return json.dumps(known, sort_keys=True)
 
 
 def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
@@ -33,11 +39,12 @@ def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:
 
 
 def grouped(items: Iterable[T], facts: Callable[[T], Facts]) -> list[tuple[Facts, list[T]]]:
-    """Items that share their facts, together; groups in the order in which they first occur."""
+    """Items that share their facts, together; groups in the order in which they first occur, with
+    the facts of the first."""
     found: dict[str, tuple[Facts, list[T]]] = {}
     for item in items:
         fact = facts(item)
-        text = fact.text if isinstance(fact, Keyed) else json.dumps(fact, sort_keys=True)
+        text = fact.text if isinstance(fact, Keyed) else _text(fact)
         found.setdefault(text, (fact, []))[1].append(item)
     return list(found.values())
 

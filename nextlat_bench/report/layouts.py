@@ -377,8 +377,10 @@ def _own(task: str, records: list[Record]) -> Layout:
     for (probe, metric), conditions in sorted(found.items()):
         like = known.get((probe, metric), PLAIN)
         for condition in sorted(conditions if len(conditions) <= FEW else conditions & {""}):
-            said = f"{probe}, {metric}{f', {condition}' * bool(condition)}{' %' * like.percent}"
-            asked = "", said.replace("_", " "), probe, metric, (condition,)
+            said = ", ".join(filter(None, (probe, metric, condition))).replace("_", " ")
+            if said.endswith("%"):  # which would make percentages of the values
+                said = f"{said[:-1].rstrip()} percent"
+            asked = "", said + " %" * like.percent, probe, metric, (condition,)
             columns.append(Column(*asked, form=like.form, most=like.most, typical=like.typical))
     who = {r.objective for r in records}
     order = {name: i for i, name in enumerate(LABELS)}

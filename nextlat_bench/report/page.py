@@ -105,7 +105,12 @@ def page(
     rows = distinct(records)
     chosen = list(dict.fromkeys(tables or _in_order(names(rows))))
     drawn = settled(rows, tried)
-    sections = [_section(name, made(name, rows, tried), drawn, exhibits) for name in chosen]
+    known = names()  # in links; one's own may be called as anything else of the page is
+    links = [name if name in known else f"own-{i}" for i, name in enumerate(chosen, start=1)]
+    sections = [
+        _section(name, link, made(name, rows, tried), drawn, exhibits)
+        for name, link in zip(chosen, links, strict=True)
+    ]
     environment = _environment()
     style, script = (_file(name).strip() for name in ("page.css", "page.js"))
     tasks = {LAYOUTS[name].task for name in chosen if name in LAYOUTS}
@@ -127,18 +132,23 @@ def _in_order(names: Sequence[str]) -> list[str]:
 
 
 def _section(
-    name: str, shown: Table | Sheet, records: Sequence[Record], exhibits: Exhibits | None
+    name: str,
+    link: str,
+    shown: Table | Sheet,
+    records: Sequence[Record],
+    exhibits: Exhibits | None,
 ) -> Section:
     pictures = []
     for each in figures_of(name, records):
         drawn, its = figure(each, records, exhibits)
         if drawn is not None:
-            pictures.append(_picture(f"figure-{each}", its.title, png(drawn), _drawn(its)))
+            where = f"figure-{link}{each.removeprefix(name)}" if link != name else f"figure-{each}"
+            pictures.append(_picture(where, each, its.title, png(drawn), _drawn(its)))
     if isinstance(shown, Sheet):
         grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))
-        return Section(name, shown.title, pictures, grids, "Details", more, shown.notes)
+        return Section(link, shown.title, pictures, grids, "Details", more, shown.notes)
     grids, seeds = _grids(shown, seeds=False), _grids(shown, seeds=True)
-    return Section(name, shown.title, pictures, grids, "Every seed", seeds, shown.notes)
+    return Section(link, shown.title, pictures, grids, "Every seed", seeds, shown.notes)
 
 
 # ---- tables
@@ -205,13 +215,13 @@ def _sources(records: Sequence[Record]) -> Grid:
 # ---- pictures
 
 
-def _picture(name: str, caption: str, content: bytes, drawn: Table) -> Picture:
+def _picture(link: str, name: str, caption: str, content: bytes, drawn: Table) -> Picture:
     """Its numbers are in grids of their own, told from the table's."""
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    called = name.removeprefix("figure-").replace("_", " ")
+    called = name.replace("_", " ")
     where = f", as drawn ({called})"
     its = [_grids(drawn, seeds=seeds, where=where) for seeds in (False, True)]
-    return Picture(name, called, caption, f"{caption} {_in_words(drawn)}", source, *its)
+    return Picture(link, called, caption, f"{caption} {_in_words(drawn)}", source, *its)
 
 
 def _drawn(shown: Table) -> Table:

@@ -81,7 +81,8 @@ class Sheet:
         return "\n\n".join(_markdown(grid) for grid in self.grids if not grid.detail) + "\n"
 
     def latex(self) -> str:
-        """A booktabs table for each that is no detail; the notes in small print under the last."""
+        """A booktabs table for each that is no detail; the notes in small print under the last, or
+        alone."""
         shown = [grid for grid in self.grids if not grid.detail]
         notes = "\n".join(rf"{note.translate(LATEX)}\par" for note in self.notes)
         texts = []
@@ -93,7 +94,7 @@ class Sheet:
             parts |= {"columns": _latex_columns(grid), "body": f"\\midrule\n{body}"}
             parts |= {"notes": notes if grid is shown[-1] else ""}
             texts.append(LATEX_TABLE % parts)
-        return "\n".join(texts)
+        return "\n".join(texts) if texts else f"{self.title.translate(LATEX)}\n\n{notes}\n"
 
     def terminal(self, width: int = 100) -> "RenderableType":
         """For rich."""

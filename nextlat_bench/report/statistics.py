@@ -63,7 +63,8 @@ def over_seeds(seeds: Sequence["Record"], most: float = inf) -> Estimate:
     The interval has two parts, in quadrature: Student's t over seeds, and the mean of the seeds'
     own intervals, undiminished, since seeds are tested on the same items and share what these
     are short of (Countdown's have their own: there it is wider than need be). It lies in
-    0..`most`. That of a lone seed is its own, over its trials.
+    0..`most`; where a seed has less than 0, anywhere up to `most`. That of a lone seed is its own,
+    over its trials.
 
     Not a bootstrap: of three seeds, its percentiles are the least and the largest of them, which
     hold the true mean in 75% of cases, not 95%.
@@ -78,7 +79,8 @@ def over_seeds(seeds: Sequence["Record"], most: float = inf) -> Estimate:
         far = _quantile(k - 1) * error
         below = _mean([v - s.low for v, s in measured if s.low is not None])
         above = _mean([s.high - v for v, s in measured if s.high is not None])
-        low, high = max(0.0, mean - hypot(far, below)), min(most, mean + hypot(far, above))
+        least = 0.0 if values.min() >= 0 else -inf
+        low, high = max(least, mean - hypot(far, below)), min(most, mean + hypot(far, above))
         error = max(error, max(below, above) / Z95 / sqrt(k))
     n, n_skipped = sum(s.n for _, s in measured), sum(s.n_skipped for _, s in measured)
     return Estimate(mean, low, high, k, n, n_skipped, error)

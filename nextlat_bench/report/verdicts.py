@@ -160,7 +160,8 @@ class Side:
 
 def _budget(row: Row) -> Facts:
     its = row.variant
-    return {key: its[key] for key in its if key in BUDGET or key.startswith("decoder.")}
+    known = [key for key in its if its[key] is not None]  # a field that came later, at None
+    return {key: its[key] for key in known if key in BUDGET or key.startswith("decoder.")}
 
 
 def _sides(claim: Claim, block: Block, key: str, lead: str = "") -> dict[str, Side]:

@@ -93,7 +93,8 @@ def shown(scene: Scene, block: Block) -> list[tuple[str, StreetSketch]]:
         seed = next((s for s in sorted(runs) if runs[s] in scene.exhibits.maps), None)
         if seed is None:
             continue
-        shares = [f"{value(row):.1f}" for row in rows if row.source.startswith("seed")]
+        seeds = [row for row in rows if row.source.startswith("seed")]
+        shares = [f"{value(row):.1f}" for row in seeds if row.cells[0].value is not None]
         said = f"{rows[0].label}, seed {seed}"
         all_of = f"false, by seed: {', '.join(shares)} %"
         found.append((f"{said}\n{all_of}", scene.exhibits.maps[runs[seed]]))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.report.columns import Column, Layout
@@ -38,10 +39,12 @@ SAID = {"accepted": "accepted tokens a round", "speedup": "speed-up, one text at
 
 
 def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
-    """Each metric, kind of text and length of a draft; the table's own where it is one of them,
-    beside which the paper's number stands."""
+    """Each metric, kind of text and length of a draft, which need not all have been measured; the
+    table's own where it is one of them, beside which the paper's number stands."""
     own = {(c.metric, c.conditions): c.key for c in layout.columns}
-    places = {match.groups() for r in records if (match := PLACE.fullmatch(r.condition))}
+    found = [match.groups() for r in records if (match := PLACE.fullmatch(r.condition))]
+    places = product({draft for draft, _ in found}, {kind for _, kind in found})
+    ordered = sorted(places, key=lambda place: (place[1], length(place[0])))
     return tuple(
         Column(
             own.get((metric, (where.format(draft, kind),)), ""),
@@ -51,7 +54,7 @@ def columns(layout: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
             form=".2f",
         )
         for metric, (probe, said, where) in METRICS.items()
-        for draft, kind in sorted(places, key=lambda place: (place[1], length(place[0])))
+        for draft, kind in ordered
     )
 
 

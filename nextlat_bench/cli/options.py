@@ -62,7 +62,8 @@ Graph = Annotated[
 Objective = Annotated[
     str,
     typer.Option(
-        help="nextlat, gpt, mtp, jtp, bst, gru (list objectives: all) or package.module:Class."
+        help="gpt, mtp, jtp, nextlat, noisy_nextlat, stationary_nextlat, bst, gru or "
+        "package.module:Class."
     ),
 ]
 Settings = Annotated[

@@ -72,7 +72,7 @@ def ratio_measurement(
         unit = np.unique(unit, return_inverse=True)[1]
         above, below = (np.bincount(unit, weights=each) for each in (above, below))
     value, residuals = ratio(above, below)
-    if np.isnan(value):
+    if n and np.isnan(value):
         return unmeasured(metric, "it is relative to what is 0 throughout", condition)
     low, high = mean_interval(value + residuals)
     return Measurement(metric, value, max(low, 0.0), high, n, condition=condition)

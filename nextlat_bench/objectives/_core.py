@@ -19,6 +19,7 @@ __all__ = [
     "Objective",
     "ahead_loss",
     "check_horizon",
+    "mean_by_position",
     "scored_loss",
     "stream_of",
 ]
@@ -40,6 +41,17 @@ def stream_of(batch: TensorBatch) -> torch.Generator:
     tokens = batch.tokens.flatten()
     places = torch.arange(1, len(tokens) + 1, device=tokens.device)
     return torch.Generator(tokens.device).manual_seed(int((tokens * places).sum()))
+
+
+def mean_by_position(hidden: Tensor, document: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T, D) -> (T, D), (T,): the mean state at each position in a document, and of how many;
+    zero where no document is as long."""
+    used = (document >= 0).flatten().to(hidden.dtype)
+    at, size = position.flatten(), hidden.shape[1]
+    count = used.new_zeros(size, dtype=torch.float32).index_add(0, at, used.float())
+    total = hidden.new_zeros(size, hidden.shape[2])
+    total = total.index_add(0, at, hidden.flatten(0, 1) * used.unsqueeze(1))
+    return total / count.clamp(min=1).unsqueeze(1).to(hidden.dtype), count
 
 
 class Objective(ABC):

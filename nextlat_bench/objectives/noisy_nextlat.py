@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nextlat_bench.data import TensorBatch
-from nextlat_bench.objectives._core import stream_of
+from nextlat_bench.objectives._core import mean_by_position, stream_of
 from nextlat_bench.objectives.nextlat import NextLat, Reader
 from nextlat_bench.tasks._core import check_number
 
@@ -43,7 +43,8 @@ class NoisyNextLat(NextLat):
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
         generator, position = stream_of(batch), batch.position.flatten()
-        mean = mean_by_position(hidden, batch)
+        mean, count = mean_by_position(hidden, batch.document, batch.position)
+        mean = mean[: int(count.count_nonzero())]  # they count from 0 in each document
 
         def read(g: Tensor, at: Tensor) -> Tensor:
             options: dict[str, Any] = {"generator": generator, "device": g.device}
@@ -54,11 +55,3 @@ class NoisyNextLat(NextLat):
             return g + self.noise * rms * noise + far * (mean[other] - mean[position[at]])
 
         return read
-
-
-def mean_by_position(hidden: Tensor, batch: TensorBatch) -> Tensor:
-    """(B, T, D) -> (P, D): the mean state at each position that documents of the batch have."""
-    used = batch.document.flatten() >= 0
-    h, position = hidden.flatten(0, 1)[used], batch.position.flatten()[used]
-    count = torch.bincount(position).clamp(min=1).unsqueeze(1)
-    return h.new_zeros(len(count), h.shape[1]).index_add_(0, position, h) / count

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
-from nextlat_bench.objectives._core import Losses
+from nextlat_bench.objectives._core import Losses, mean_by_position
 from nextlat_bench.objectives.nextlat import NextLat
 from nextlat_bench.tasks._core import check_number
 
@@ -52,18 +52,12 @@ class StationaryNextLat(NextLat):
 
 def movement(hidden: Tensor, batch: TensorBatch) -> Tensor:
     """(B, T, D) -> (): how far the mean state moves with position; zero where it is not known."""
-    size, width = hidden.shape[1:]
-    found = []
-    for half in (0, 1):
-        used = (batch.document[half::2] >= 0).flatten().float()
-        position = batch.position[half::2].flatten()
-        states = hidden[half::2].flatten(0, 1).float() * used.unsqueeze(1)
-        count = used.new_zeros(size).index_add(0, position, used)
-        total = states.new_zeros(size, width).index_add(0, position, states)
-        found.append((total / count.clamp(min=1).unsqueeze(1), count > 0))
-    (a, in_a), (b, in_b) = found
-    both = (in_a & in_b).float().unsqueeze(1)
+    (a, in_a), (b, in_b) = (
+        mean_by_position(hidden[half::2].float(), batch.document[half::2], batch.position[half::2])
+        for half in (0, 1)
+    )
+    both = ((in_a > 0) & (in_b > 0)).float().unsqueeze(1)
     both[0] = 0.0
     share = both / both.sum().clamp(min=1)
     away = (a - (share * a).sum(0)) * (b - (share * b).sum(0))
-    return (share * away).sum() / width
+    return (share * away).sum() / hidden.shape[2]

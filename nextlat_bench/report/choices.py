@@ -119,9 +119,9 @@ def as_chosen(records: Iterable[Record], tried: Iterable[Record]) -> list[Record
     rows = distinct(records)
     kept = {record.run: record for record in rows}  # a record of each run
     choices = choices_of(tried)
-    where_of = [Keyed(choice.setting).text for choice in choices]
-    who_of = [(c.task, c.objective, c.horizon, c.setting["scale"]) for c in choices]
-    places = [(*who, where) for who, where in zip(who_of, where_of, strict=True)]
+    places = [
+        (c.task, c.objective, c.horizon, c.setting["scale"], Keyed(c.setting).text) for c in choices
+    ]
     for choice, (*model, place) in zip(choices, places, strict=True):
         alone = all(where == place for *who, where in places if who == model)
         mine = [r for r in kept.values() if [r.task, *_model(r).values(), r.scale] == model]

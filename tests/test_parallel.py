@@ -78,7 +78,10 @@ with parallel.group("cpu"):
             check_finite(model, RunDir("nowhere"), 1)
         except DivergedError:
             said.append("stopped")
-        print(*said, end="\\n", flush=True)
+        # In one piece: print writes one for each value where Python's output is not buffered,
+        # and those of the two processes would mix.
+        sys.stdout.write(" ".join(map(str, said)) + "\\n")
+        sys.stdout.flush()
 """
 
 Job = tuple[Path, int, str, tuple[str, ...]]

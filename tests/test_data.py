@@ -1,11 +1,15 @@
 """Packing: every document once, whole, in order; and hardly any padding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import CONFIG, V, initialised, made_batch, noisy
 
+from nextlat_bench import registry
 from nextlat_bench.data import checked, pack, step_batches, to_tensors
 from nextlat_bench.tasks._core import Batch
 from nextlat_bench.tasks.a5 import A5
@@ -68,6 +72,20 @@ def test_micro_batches_partition_the_step(taxi) -> None:  # type: ignore[no-unty
     assert all((a.tokens == b.tokens).all() for a, b in zip(parts, again, strict=True))
     other = step_batches(taxi, 4, 64, 80, 1)[0]
     assert other.tokens.shape != whole[0].tokens.shape or (other.tokens != whole[0].tokens).any()
+
+
+@pytest.mark.parametrize("name", registry.names("objectives"))
+def test_a_micro_batch_with_nothing_scored_is_no_nan(name: str) -> None:
+    """Nor are its gradients, with any objective."""
+    batch = made_batch(packed=False)
+    nothing = replace(batch, targets=torch.full_like(batch.targets, -1), scored=batch.scored[:0])
+    objective = registry.load("objectives", name)()
+    decoder, extra = noisy(objective.decoder(CONFIG, V, 32), 0), initialised(objective)
+    losses = objective.loss(decoder, extra, nothing)
+    assert float(losses.parts["next_token"]) == 0
+    losses.total.backward()
+    for parameter in (*decoder.parameters(), *extra.parameters()):
+        assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
 def test_unpacked_rows_are_trimmed() -> None:

@@ -132,9 +132,17 @@ class MultiToken(Objective):
 # Objectives take rows that need a gradient by index_select: indexing's takes two to five times as
 # long on a CPU.
 def scored_loss(decoder: Decoder, hidden: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V)."""
+    """Cross-entropy at the scored positions of (B, T, D) hidden states, and their logits (S, V);
+    zero where nothing is scored."""
     logits = decoder.head(hidden.flatten(0, 1).index_select(0, batch.scored)).float()
+    if len(logits) == 0:
+        return nothing(hidden), logits
     return F.cross_entropy(logits, batch.scored_targets), logits
+
+
+def nothing(hidden: Tensor) -> Tensor:
+    """A loss of zero, from which a backward pass can begin as from any other."""
+    return 0.0 * hidden.float().sum()
 
 
 def ahead_loss(
@@ -147,6 +155,6 @@ def ahead_loss(
     target = batch.targets.flatten()[at]
     keep = target >= 0
     if not bool(keep.any()):
-        return h.new_zeros((), dtype=torch.float32)
+        return nothing(h)
     states = h.index_select(0, source[keep])
     return F.cross_entropy(decoder.head(states).float(), target[keep])

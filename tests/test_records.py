@@ -220,6 +220,12 @@ def test_a_curriculum_is_part_of_the_recipe_not_of_the_setting() -> None:
     assert longer.setting != words[0].setting
 
 
+@pytest.mark.parametrize("field", ["step", "growth"])
+def test_an_objectives_field_with_the_name_of_another_fact_counts(field: str) -> None:
+    found = [record(objective="own:Own", objective_parameters={field: n}) for n in (1, 2)]
+    assert [len(group) for _, group in variants_of(found)] == [1, 1]
+
+
 def test_records_without_a_parameter_of_their_task() -> None:
     """As where a byte of a key was changed: a line says what is wrong, and no figure needs it."""
     lost = {key: value for key, value in PATH_STAR.items() if key != "num_train"}

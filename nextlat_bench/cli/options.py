@@ -84,7 +84,8 @@ def known_split(name: str) -> str:
 Split = Annotated[
     str,
     typer.Option(
-        callback=known_split, help="Split to probe: test, or validation to choose settings."
+        callback=known_split,
+        help="Split to probe: test, validation to choose settings, or train.",
     ),
 ]
 

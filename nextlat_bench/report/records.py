@@ -112,10 +112,12 @@ class Record:
 
     @cached_property
     def recipe(self) -> Keyed:
-        """All that decides the model but the seed and the setting."""
+        """All that decides the model but the seed and the setting. An objective's own field has
+        its part's name before it where another fact is called the same."""
         how = flat({"decoder": self.decoder, "training": self.training})
-        how |= {key: self.task_parameters.get(key) for key in CURRICULUM}
-        return Keyed(flat(self.objective_parameters) | how | {"step": self.step})
+        how |= {key: self.task_parameters.get(key) for key in CURRICULUM} | {"step": self.step}
+        own = flat(self.objective_parameters)
+        return Keyed({f"objective.{k}" if k in how else k: v for k, v in own.items()} | how)
 
     @cached_property
     def protocol(self) -> Keyed:

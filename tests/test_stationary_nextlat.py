@@ -10,6 +10,7 @@ from torch import Tensor
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.objectives.nextlat import NextLat
+from nextlat_bench.objectives.noisy_nextlat import NoisyNextLat
 from nextlat_bench.objectives.stationary_nextlat import StationaryNextLat, movement
 
 
@@ -38,6 +39,20 @@ def test_the_loss_by_a_slow_loop() -> None:
     silent = StationaryNextLat(stationary_weight=0.0, **settings)
     total = silent.loss(decoder, initialised(objective), batch).total
     torch.testing.assert_close(total, plain.total, rtol=0, atol=0)
+
+
+def test_with_noise_it_is_noisy_nextlat_and_the_movement() -> None:
+    """Without, it says nothing of noise: ids and records are those of before it could have any."""
+    torch.manual_seed(0)
+    decoder, batch = noisy(Decoder(CONFIG, V, 32), 0), made_batch(packed=True)
+    rest = {"horizon": 2, "noise": 0.5, "jitter": 1.5}
+    both, one = StationaryNextLat(stationary_weight=3.0, **rest), NoisyNextLat(**rest)
+    found, expected = (o.loss(decoder, initialised(one), batch) for o in (both, one))
+    moved = 3 * found.parts["movement"]
+    torch.testing.assert_close(found.total, expected.total + moved)
+    assert abs(float(moved)) > 1e-4
+    assert both.parameters() == one.__dict__ | {"stationary_weight": 3.0}
+    assert StationaryNextLat().parameters() == NextLat().__dict__ | {"stationary_weight": 1.0}
 
 
 def words(n: int, length: int) -> tuple[Tensor, TensorBatch]:

@@ -42,6 +42,8 @@ class NoisyNextLat(NextLat):
         check_number(self, "jitter")
 
     def reader(self, hidden: Tensor, batch: TensorBatch) -> Reader:
+        if not self.noise and not self.jitter:
+            return super().reader(hidden, batch)
         generator, position = stream_of(batch), batch.position.flatten()
         mean, count = mean_by_position(hidden, batch.document, batch.position)
         mean = mean[: int(count.count_nonzero())]  # they count from 0 in each document

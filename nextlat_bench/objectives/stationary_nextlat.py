@@ -13,26 +13,30 @@ Where documents are stationary, as A5's words are, the state of the world is dis
 every position, and a mean that moves on from one to the next is a count (`nextlat_bench.probes.
 clock`). The latent dynamics carry it beyond the lengths that they were taught, and there they fail.
 Where prompts come first, as in taxi's walks, position does matter, and this has no such reason.
+
+With `noise` or `jitter` the dynamics also read disturbed states, as `noisy_nextlat`'s do.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.objectives._core import Losses, mean_by_position
-from nextlat_bench.objectives.nextlat import NextLat
+from nextlat_bench.objectives.noisy_nextlat import NoisyNextLat
 from nextlat_bench.tasks._core import check_number
 
 __all__ = ["StationaryNextLat"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StationaryNextLat(NextLat):
+class StationaryNextLat(NoisyNextLat):
     """`stationary_weight`: that of the mean state's movement with position."""
 
+    noise: float = 0.0
+    jitter: float = 0.0
     stationary_weight: float = 1.0
 
     name: ClassVar[str] = "stationary_nextlat"
@@ -40,6 +44,10 @@ class StationaryNextLat(NextLat):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "stationary_weight")
+
+    def parameters(self) -> dict[str, Any]:
+        """Noise and jitter came later: without them, ids and records are what they were."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("noise", "jitter")}
 
     def loss_of(
         self, decoder: Decoder, extra: nn.Module, batch: TensorBatch, hidden: Tensor

@@ -102,8 +102,9 @@ def test_every_picture_has_words_and_its_numbers(tree: Element) -> None:
     for name, found in pictures(tree).items():
         assert found in list(section(tree, FIGURES[name].table).all("figure"))
         picture = found.one("img").attributes
-        png = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
-        assert png.startswith(b"\x89PNG")
+        webp = base64.b64decode(picture["src"].removeprefix("data:image/webp;base64,"))
+        assert webp.startswith(b"RIFF")
+        assert webp[8:16] == b"WEBPVP8L"  # without loss
         assert "NextLat" in picture["alt"]
         assert "True world model" not in picture["alt"] + found.one("details").text
         assert found.one("figcaption").text == FIGURES[name].caption

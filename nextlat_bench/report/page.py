@@ -17,7 +17,7 @@ from nextlat_bench.report.columns import DASH, REFERENCES, Column, label_of
 from nextlat_bench.report.contents import made, names, settled
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.facts import grouped
-from nextlat_bench.report.figures import figure, figures_of, png
+from nextlat_bench.report.figures import encoded, figure, figures_of
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct
 from nextlat_bench.report.sheets import Sheet
@@ -143,7 +143,7 @@ def _section(
         drawn, its = figure(each, records, exhibits)
         if drawn is not None:
             where = f"figure-{link}{each.removeprefix(name)}" if link != name else f"figure-{each}"
-            pictures.append(_picture(where, each, its.title, png(drawn), _drawn(its)))
+            pictures.append(_picture(where, each, its.title, encoded(drawn, "webp"), _drawn(its)))
     if isinstance(shown, Sheet):
         grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))
         return Section(link, shown.title, pictures, grids, "Details", more, shown.notes)
@@ -217,7 +217,7 @@ def _sources(records: Sequence[Record]) -> Grid:
 
 def _picture(link: str, name: str, caption: str, content: bytes, drawn: Table) -> Picture:
     """Its numbers are in grids of their own, told from the table's."""
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    source = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
     called = name.replace("_", " ")
     where = f", as drawn ({called})"
     its = [_grids(drawn, seeds=seeds, where=where) for seeds in (False, True)]

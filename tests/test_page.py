@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import write
 from nextlat_bench.report.sheets import Sheet
+from nextlat_bench.report.shipped import committed_known
 from nextlat_bench.report.tables import DASH, table
 
 EVIL = "<script>hacked=1</script>"
@@ -147,9 +149,24 @@ def test_the_same_records_give_the_same_bytes(whole: str) -> None:
 def test_missing_is_a_dash_and_sorts_as_nothing(tree: Element) -> None:
     cells = [cell for cell in tree.all("td") if "words" not in cell.attributes.values()]
     without = {cell.text for cell in cells if "data-key" not in cell.attributes}
-    assert {text for text in without if not re.match(r"-?\d+(\.\d+)?( |$)", text)} == {DASH}
+    none = f"{DASH} ({DASH})"  # as must come out of a model whose answer is known
+    assert {text for text in without if not re.match(r"-?\d+(\.\d+)?( |$)", text)} == {DASH, none}
     assert all(cell.text != DASH for cell in cells if "data-key" in cell.attributes)
     assert {c.attributes.get("aria-label") for c in cells if c.text == DASH} == {"none"}
+    assert {c.attributes.get("aria-label") for c in cells if c.text == none} == {"none (none)"}
+
+
+def test_what_has_no_value_and_should_have_one_fails_on_the_page_too() -> None:
+    own = [replace(r, scale="smoke") for r in committed_known() if r.task == "a5"]
+    trunk = "reading=trunk,length=36"
+    lost = [
+        replace(r, value=None, low=None, high=None)
+        if (r.objective, r.metric, r.condition) == ("oracle", "accuracy", trunk)
+        else r
+        for r in own
+    ]
+    found = grid(section(parsed(page(lost, ["validity"])), "validity"))
+    assert found["trunk, 3 times as long"][0] == f"{DASH} (1) FAILS"
 
 
 def test_a_cell_sorts_by_its_number(tree: Element) -> None:

@@ -243,6 +243,19 @@ def test_published_readings_stand_beside_the_definitions() -> None:
     }
 
 
+def test_published_readings_of_fewer_seeds_than_their_row_say_so() -> None:
+    rank = {"probe": "rank", "probe_parameters": {"positions": "all"}, **of("gpt")}
+    records = [
+        *seeds(40.0, 42.0, 44.0, **rank, metric="effective_rank"),
+        *seeds(90.0, 92.0, **rank, metric="effective_rank_embedding"),
+    ]
+    made = validity_sheet(records)
+    [grid] = made.grids
+    assert made.notes[-1] == (
+        f"{grid.heading}: Rank of embeddings, published: 2 of the 3 seeds of GPT."
+    )
+
+
 def test_it_is_the_same_in_any_order_and_fits_a_narrow_terminal() -> None:
     made = validity_sheet(committed(), committed_known())
     again = validity_sheet(committed()[::-1], committed_known()[::-1])

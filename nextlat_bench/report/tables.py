@@ -24,7 +24,8 @@ from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "grid_of", "names", "table"]
+__all__ = ["DASH", "LAYOUTS", "Block", "Row", "Table", "blocks_of", "fewer", "grid_of"]
+__all__ += ["names", "table"]
 
 SCALES = ("paper", "laptop", "smoke")
 CSV_HEADER = (
@@ -200,15 +201,15 @@ def _in_full(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _fewer(layout: Layout, rows: Sequence[Row]) -> list[str]:
+def fewer(columns: Sequence[Column], rows: Iterable[Row]) -> list[str]:
     """The cells that are over fewer seeds than their rows."""
     said: dict[str, list[str]] = {}  # text -> columns of which it is true
     for row in rows:
-        for column, cell in zip(layout.columns, row.cells, strict=True):
+        for column, cell in zip(columns, row.cells, strict=True):
             if row.source == "measured" and 0 < cell.num_seeds < row.num_seeds:
                 text = f"{cell.num_seeds} of the {row.num_seeds} seeds of {row.label}"
                 said.setdefault(text, []).append(column.heading)
-    return [f"{', '.join(columns)}: {text}" for text, columns in said.items()]
+    return [f"{', '.join(heads)}: {text}" for text, heads in said.items()]
 
 
 def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:
@@ -248,7 +249,9 @@ def table(name: str, records: Iterable[Record]) -> "Table":
     for block in measured:
         first, *rest = _remarks(layout, block.records)
         here = f"{block.heading}: " * (len(measured) > 1)
-        rest += _fewer(layout, block.rows) + _paired(layout, block.rows) + _in_full(block.rows)
+        rest += (
+            fewer(layout.columns, block.rows) + _paired(layout, block.rows) + _in_full(block.rows)
+        )
         notes += [f"{block.heading}: {first}.", *(f"{here}{note}." for note in rest)]
     rows = tuple(row for block in blocks for row in block.rows)
     unique = tuple(dict.fromkeys([*notes, *paper_protocol(name)]))

@@ -16,7 +16,7 @@ from nextlat_bench.report.facts import Facts, grouped
 from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, compression, countdown, rank
 from nextlat_bench.report.records import Record, distinct, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
-from nextlat_bench.report.tables import blocks_of, grid_of
+from nextlat_bench.report.tables import blocks_of, fewer, grid_of
 
 __all__ = ["TITLE", "Reading", "known_records", "readings", "validity_sheet"]
 
@@ -105,10 +105,14 @@ def validity_sheet(records: Iterable[Record], known: Iterable[Record] = ()) -> S
     if not passed + failed:
         share = "Nothing here can be judged: probe the oracle on the same task, too."
     notes.insert(0, share if lines else "Nothing is measured yet of models whose answer is known.")
-    published, more = _published(rows)
+    published, more, remarks = _published(rows)
     header = ["setting", "reading", "subject", "value", "low", "high", "n", "known", "as_known"]
     return Sheet(
-        "validity", TITLE, (*grids, *published), tuple(notes), (tuple(header), *lines, *more)
+        "validity",
+        TITLE,
+        (*grids, *published),
+        (*notes, *remarks),
+        (tuple(header), *lines, *more),
     )
 
 
@@ -215,10 +219,12 @@ BESIDE: dict[str, tuple[Column, ...]] = {
 }
 
 
-def _published(records: Sequence[Record]) -> tuple[list[Grid], list[Line]]:
-    """For each setting with trained models: the definition's reading beside the published one."""
+def _published(records: Sequence[Record]) -> tuple[list[Grid], list[Line], list[str]]:
+    """For each setting with trained models: the definition's reading beside the published one; and
+    what is over fewer seeds than its row."""
     grids: list[Grid] = []
     lines: list[Line] = []
+    notes: list[str] = []
     for task, columns in BESIDE.items():
         layout: Layout = replace(LAYOUTS[task], columns=columns, paper_settings=())
         for block in blocks_of("", layout, records):
@@ -228,8 +234,9 @@ def _published(records: Sequence[Record]) -> tuple[list[Grid], list[Line]]:
                 continue
             title = f"Published readings: {task}, {block.heading}"
             grids.append(grid_of(title, columns, rows))
+            notes += [f"{title}: {note}." for note in fewer(columns, rows)]
             for row in rows:
                 for c, cell in zip(columns, row.cells, strict=True):
                     numbers = (cell.value, cell.low, cell.high, cell.n or None)
                     lines.append((title, c.heading, row.label, *numbers, "", ""))
-    return grids, lines
+    return grids, lines, notes

@@ -135,8 +135,8 @@ LAYOUTS = {
             "another? Published: scored after the history that produced them, as in the "
             "paper's script, so that it measures how peaked the model is; the paper's numbers are "
             "of it",
-            "Detours 0.75 leave the model fewer turns of its own than 0.5, so that scores need not "
-            "be lower",
+            "On Heliopolis, detours 0.75 leave the model about as many turns of its own as 0.5, so "
+            "that scores need not be lower",
         ),
     ),
     "states": Layout(

@@ -35,14 +35,15 @@ def share(hits: FloatArray | IntArray, counts: FloatArray | IntArray) -> tuple[f
 
     The n units are independent, what is counted inside a unit is not: the ratio estimator's
     standard error over units (Cochran 1977, section 6.4), cut off at 0 and 1. Where the units all
-    agree it would be 0, which claims too much: there, Wilson's interval for n trials.
+    agree it would be 0, which claims too much: there, Wilson's interval for as many trials as units
+    have any.
     """
     value, residuals = ratio(hits, counts)
-    n = len(counts)
     if np.isnan(value):
         return value, value, value
-    if n == 1 or np.abs(residuals).max() < 1e-12:
-        low, high = wilson_interval(round(value * n), n)
+    tried = int(np.count_nonzero(counts))
+    if tried == 1 or np.abs(residuals).max() < 1e-12:
+        low, high = wilson_interval(round(value * tried), tried)
         return value, min(low, value), max(high, value)
     low, high = mean_interval(value + residuals)
     return value, max(low, 0.0), min(high, 1.0)

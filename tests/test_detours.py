@@ -1,6 +1,8 @@
 """Detours on subjects whose answer is known, driven one street at a time."""
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 from hand_maps import E, W, map_of
 from scipy.stats import chisquare
 
+from nextlat_bench.known import known_subject
+from nextlat_bench.presets import taxi as taxi_preset
 from nextlat_bench.probes import detours
+from nextlat_bench.probes._sampling import top1
 from nextlat_bench.probes.detours import Detours, drive, feasible_turns
 from nextlat_bench.probes.trajectories import Trajectories
 from nextlat_bench.tasks.taxi import Taxi
@@ -202,3 +207,20 @@ def test_trips_have_detours_of_their_own_however_many_are_driven_at_once(taxi, k
     assert {row.n for row in rows} == {20}
     assert legal[0] in (0, 1)
     assert 0 < legal[1] < 1
+
+
+def test_the_guide_tells_how_much_of_a_walk_is_the_subjects():
+    """A detour is never the likeliest token: what is, was the subject's own choice."""
+    task = taxi_preset.run("gpt", "laptop", 0).task
+    subject, prompts = known_subject("ideal_learner", task), task.prompts("test", 0, 500)
+    told = r"decides ([\d.]+) of ([\d.]+) tokens itself there, as many as at `p=0.5` "
+    told += r"\(([\d.]+) of ([\d.]+); all ([\d.]+) without detours\)"
+    guide = Path(__file__).parents[1] / "docs" / "metrics.md"
+    [found] = re.findall(told, " ".join(guide.read_text(encoding="utf-8").split()))
+    seen = []
+    for p in (0.75, 0.5, 0.0):
+        out = drive(subject, task, prompts, p, "random", np.random.default_rng(0))
+        best = top1(subject, np.column_stack((prompts, out)))[:, prompts.shape[1] - 1 : -1]
+        written = out != task.vocab.pad
+        seen += [(written & (best == out)).sum() / len(out), written.sum() / len(out)]
+    assert [float(number) for number in found] == pytest.approx(seen[:-1], abs=0.5)

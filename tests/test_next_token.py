@@ -87,6 +87,9 @@ def test_the_interval_is_clustered():
     far = 3.182446 * (178 / 3) ** 0.5 / 200
     assert (value, low, high) == pytest.approx((0.55, 0.55 - far, 0.55 + far))
     assert share(np.full(9, 5), np.full(9, 5)) == (1.0, *wilson_interval(9, 9))
+    # a unit without a trial says nothing: two of three that agree are no more than two
+    assert share(np.array([4, 0, 2]), np.array([4, 0, 2])) == (1.0, *wilson_interval(2, 2))
+    assert share(np.array([0, 0, 0]), np.array([0, 0, 2])) == (0.0, *wilson_interval(0, 1))
     assert np.isnan(share(np.zeros(0), np.zeros(0))).all()
 
 

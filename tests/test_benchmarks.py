@@ -29,6 +29,22 @@ def test_an_unknown_benchmark_is_one_line() -> None:
     assert "training" in done.stderr
 
 
+@pytest.mark.usefixtures("core")
+def test_a_missing_peer_is_one_line_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import startup
+    from benchmarks.__main__ import main
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    monkeypatch.setattr(startup, "run", None)
+    assert main(["startup", "generators"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "not installed: reasoning_gym; " in said.err
+
+
 def test_sides_take_turns(core: Any) -> None:
     seen: list[str] = []
     sides = {name: lambda name=name: seen.append(name) for name in "ab"}

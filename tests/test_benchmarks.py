@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,18 @@ def test_a_missing_peer_is_one_line_before_anything_is_measured(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "not installed: reasoning_gym; " in said.err
+
+
+@pytest.mark.usefixtures("core")
+def test_on_a_machine_with_a_gpu_both_sides_decode_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from benchmarks import probing
+
+    folder = SimpleNamespace(is_trained=True, path=Path("runs/taxi"))
+    monkeypatch.setattr(probing.RunDir, "prepare", lambda *given: folder)
+    monkeypatch.setattr(probing, "load_trained", lambda path, device=None: device)
+    assert probing.trained() == "cpu"
 
 
 def test_sides_take_turns(core: Any) -> None:

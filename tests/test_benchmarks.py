@@ -58,6 +58,15 @@ def test_on_a_machine_with_a_gpu_both_sides_decode_on_the_cpu(
     assert probing.trained() == "cpu"
 
 
+@pytest.mark.usefixtures("core")
+def test_padding_is_no_agreement() -> None:
+    from benchmarks.decoding import agreement
+
+    ours = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 0, 0]])
+    assert agreement(ours, ours[:, :4], pad=0) == 1.0
+    assert agreement(ours, np.array([[1, 9, 3], [4, 5, 6]]), pad=0) == 5 / 7
+
+
 def test_sides_take_turns(core: Any) -> None:
     seen: list[str] = []
     sides = {name: lambda name=name: seen.append(name) for name in "ab"}

@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, and that equal work is equal: our decoder is their Llama."""
 
+import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_on_a_machine_with_a_gpu_both_sides_decode_on_the_cpu(
     monkeypatch.setattr(probing.RunDir, "prepare", lambda *given: folder)
     monkeypatch.setattr(probing, "load_trained", lambda path, device=None: device)
     assert probing.trained() == "cpu"
+
+
+@pytest.mark.usefixtures("core")
+def test_a_worker_that_died_is_not_waited_for() -> None:
+    from benchmarks.parallel import received
+
+    ended: list[int] = []
+    codes = enumerate((None, -9))
+    processes = [
+        SimpleNamespace(exitcode=c, terminate=lambda i=i: ended.append(i)) for i, c in codes
+    ]
+    results: queue.Queue[list[float]] = queue.Queue()
+    results.put([1.0])
+    assert received(results, processes) == [1.0]
+    with pytest.raises(RuntimeError, match="a worker died"):
+        received(results, processes)
+    assert ended == [0, 1]
 
 
 @pytest.mark.usefixtures("core")

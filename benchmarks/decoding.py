@@ -87,11 +87,22 @@ def compare(
 
     sides: dict[str, Callable[[], object]] = {"ours": ours, "peer": theirs}
     seconds = alternate(sides, ROUNDS)
-    used = min(out["ours"].shape[1], out["peer"].shape[1])
     useful = int((out["ours"] != pad).sum())
     speed = {n: spread(useful / s for s in taken) for n, taken in seconds.items()}
     return {
         "tokens_per_second": speed,
         "ratio": ratio(seconds["peer"], seconds["ours"]),
-        "same_tokens": float(np.mean(out["ours"][:, :used] == out["peer"][:, :used])),
+        "same_tokens": agreement(out["ours"], out["peer"], pad),
     }
+
+
+def agreement(ours: IntArray, theirs: IntArray, pad: int) -> float:
+    """Of the places where a side has written, the share with the same token. A side that stops
+    sooner has written nothing more."""
+    width = max(ours.shape[1], theirs.shape[1])
+    a, b = (
+        np.pad(side, ((0, 0), (0, width - side.shape[1])), constant_values=pad)
+        for side in (ours, theirs)
+    )
+    written = (a != pad) | (b != pad)
+    return float(np.mean(a[written] == b[written]))

@@ -5,6 +5,7 @@ sweep starts them; all pass a barrier before each round.
 """
 
 import multiprocessing
+import queue
 import time
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -56,10 +57,23 @@ def timed(workers: int, threads: int) -> list[float]:
     ]
     for process in processes:
         process.start()
-    taken = [results.get() for _ in processes]
+    taken = [received(results, processes) for _ in processes]
     for process in processes:
         process.join()
     return [max(rounds) for rounds in zip(*taken, strict=True)]
+
+
+def received(results: Any, processes: list[Any]) -> list[float]:
+    """The seconds of the next worker that is done. One that died would be waited for without end,
+    here and by the others at their barrier."""
+    while True:
+        try:
+            return results.get(timeout=1.0)  # type: ignore[no-any-return]
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                for process in processes:
+                    process.terminate()
+                raise RuntimeError("a worker died: what it said stands above") from None
 
 
 def run() -> list[Section]:

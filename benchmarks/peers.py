@@ -1,6 +1,8 @@
 """What a user would pick instead, at the sizes of ours: builders of (module, loss of tokens).
 
-Each takes a shape and a vocabulary; a loss takes (B, T + 1) tokens. Peers are imported here alone.
+Each takes a shape and a vocabulary; a loss takes (B, T + 1) tokens, of which T a row are predicted.
+transformers and x-transformers cut the last one off after their decoder has read it: for as many
+losses it reads one position more than ours. Peers are imported here alone.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""Seconds that the probes which sample take, of a trained model of the laptop-scale taxi run.
+"""Seconds that the probes which sample take, of a trained model of the laptop-scale taxi run, on
+the CPU.
 
 The model must be trained, since one that has learnt nothing stops at once: give its run folder
 (`nextlat-bench run taxi`), or it is trained here first, in runs/.
@@ -40,7 +41,7 @@ def trained() -> TrainedModel:
         print(f"Training {wanted.id} first: about ten minutes of two cores.", flush=True)
         with folder.lock():
             train(wanted, folder)
-    return load_trained(folder.path)
+    return load_trained(folder.path, "cpu")  # where its peer decodes, on counted threads
 
 
 def run() -> list[Section]:

@@ -2,8 +2,9 @@
 
 Every side has the same sizes (its parameters are printed), batch and optimiser (fused AdamW,
 gradients clipped to 1); all read one matrix of tokens, so their losses after as many steps say that
-they do the same work. Ours runs as the trainer runs it: bf16 where the processor has it. Each peer
-runs in fp32, which is its default, and under bf16 autocast, where the user thinks of it.
+they do the same work (but for one position in T + 1: see `benchmarks.peers`). Ours runs as the
+trainer runs it: bf16 where the processor has it. Each peer runs in fp32, which is its default, and
+under bf16 autocast, where the user thinks of it.
 """
 
 import math

@@ -1,8 +1,10 @@
 """The benchmarks' own arithmetic, and that equal work is equal: our decoder is their Llama."""
 
+import queue
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,60 @@ def test_an_unknown_benchmark_is_one_line() -> None:
     assert done.stderr.count("\n") == 1
     assert "traning" in done.stderr
     assert "training" in done.stderr
+
+
+@pytest.mark.usefixtures("core")
+def test_a_missing_peer_is_one_line_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import startup
+    from benchmarks.__main__ import main
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    monkeypatch.setattr(startup, "run", None)
+    assert main(["startup", "generators"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "not installed: reasoning_gym; " in said.err
+
+
+@pytest.mark.usefixtures("core")
+def test_on_a_machine_with_a_gpu_both_sides_decode_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from benchmarks import probing
+
+    folder = SimpleNamespace(is_trained=True, path=Path("runs/taxi"))
+    monkeypatch.setattr(probing.RunDir, "prepare", lambda *given: folder)
+    monkeypatch.setattr(probing, "load_trained", lambda path, device=None: device)
+    assert probing.trained() == "cpu"
+
+
+@pytest.mark.usefixtures("core")
+def test_a_worker_that_died_is_not_waited_for() -> None:
+    from benchmarks.parallel import received
+
+    ended: list[int] = []
+    codes = enumerate((None, -9))
+    processes = [
+        SimpleNamespace(exitcode=c, terminate=lambda i=i: ended.append(i)) for i, c in codes
+    ]
+    results: queue.Queue[list[float]] = queue.Queue()
+    results.put([1.0])
+    assert received(results, processes) == [1.0]
+    with pytest.raises(RuntimeError, match="a worker died"):
+        received(results, processes)
+    assert ended == [0, 1]
+
+
+@pytest.mark.usefixtures("core")
+def test_padding_is_no_agreement() -> None:
+    from benchmarks.decoding import agreement
+
+    ours = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 0, 0]])
+    assert agreement(ours, ours[:, :4], pad=0) == 1.0
+    assert agreement(ours, np.array([[1, 9, 3], [4, 5, 6]]), pad=0) == 5 / 7
 
 
 def test_sides_take_turns(core: Any) -> None:

@@ -156,10 +156,15 @@ def test_the_readmes_speeds_are_the_tables() -> None:
     steps = facts["training"]["Training step: 6 layers, D 256, B 64, T 68"]
     small = facts["training"]["Training step: 4 layers, D 128, B 128, T 64"]
     [cores] = [each for each in facts["parallel"].values() if isinstance(each, dict)]
+    [decoding] = [each for each in facts["decoding"].values() if isinstance(each, dict)]
+    [language] = [each for title, each in facts["cost"].items() if "laptop preset" in title]
+    peers = "nanoGPT", "Llama", "latent d"
     ratios = [
         *(steps[f"NextLat d={d}"]["ratio"] for d in (1, 2, 8)),
-        *(each["ratio"] for side, each in steps.items() if "Llama" in side or "latent d" in side),
-        small["NextLat d=8"]["ratio"],
+        *(each["ratio"] for side, each in steps.items() if any(peer in side for peer in peers)),
+        *(small[f"NextLat d={d}"]["ratio"] for d in (1, 8)),
+        *(language[f"nextlat d={d}"]["ratio"] for d in (1, 8)),
+        *(each["ratio"] for rows, each in decoding.items() if rows.startswith("256,")),
         *(each["speedup"] for each in cores.values()),
     ]
     shown = README.partition("## How fast")[2].partition("## How it is built")[0]

@@ -38,6 +38,8 @@ from nextlat_bench.report.verdicts import claims
         ((NONE, NONE), (NONE, ALL), "does not hold here"),
         ((ALL[:2], ALL), (NONE, NONE), "not enough seeds"),
         ((ALL, ALL), (NONE, NONE[:2]), "not enough seeds"),
+        ((ALL, NONE), (NONE, NONE[:2]), "holds in part"),  # whatever they do there
+        ((ALL, NONE), (ALL, NONE[:2]), "not enough seeds"),
     ],
 )
 def test_who_solves_every_graph(ours: Any, theirs: Any, expected: str) -> None:

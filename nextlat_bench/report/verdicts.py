@@ -338,16 +338,20 @@ def _verdict(claim: Claim, compared: Sequence[Comparison]) -> str:
 
 def _only(claim: Claim, compared: Sequence[Comparison]) -> str:
     counted = _counted(claim, compared)
+    solved: dict[str, set[str]] = {}
+    failed: dict[str, set[str]] = {}
+    for c in counted:
+        for some, outcome in ((solved, "solved"), (failed, "not solved")):
+            some.setdefault(c.objective, set()).update([c.setting] * (c.outcome == outcome))
+    ours, fails = solved.pop(US, set()), failed.pop(US, set())
+    leads = any(ours & its for its in failed.values())
+    if leads and fails:
+        return IN_PART  # whatever is missing
     if not counted or any(c.outcome in LACKING for c in counted):
         return _without(compared)
-    solved: dict[str, set[str]] = {}
-    for c in counted:
-        who = solved.setdefault(c.objective, set())
-        who |= {c.setting} if c.outcome == "solved" else set()
     every = {c.setting for c in counted}
-    ours = solved.pop(US)
     if all(its == ours for its in solved.values()) and ours in (set(), every):
         return NOT_TESTABLE
     if ours == every and every not in solved.values():
         return HOLDS
-    return IN_PART if any(ours - its for its in solved.values()) else NOT
+    return IN_PART if leads else NOT

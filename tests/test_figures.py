@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from figure_parts import bars, colour, drawn, legend, points
-from figure_records import lookahead_records
+from figure_records import everything, lookahead_records
 from report_records import (
     A5,
     LENGTHS,
@@ -181,6 +181,14 @@ def test_the_legend_names_the_horizon_of_what_is_drawn() -> None:
     said = figure("path_star", [*records, *other])[1].title
     assert said.endswith("Of several settings one is drawn: NextLat (d=3).")
     assert "several" not in figure("path_star", records)[1].title
+
+
+def test_a_curve_of_fewer_seeds_than_were_measured_says_so() -> None:
+    records, kept = everything("taxi_training")
+    [lost, *_] = [r.run for r in records if r.objective == "gpt"]
+    fewer = replace(kept, curves={run: c for run, c in kept.curves.items() if run != lost})
+    assert "seeds:" not in figure("taxi_training", records, kept)[1].title
+    assert figure("taxi_training", records, fewer)[1].title.endswith(" Of 2 of 3 seeds: GPT.")
 
 
 def test_every_horizon_that_is_drawn_is_named() -> None:

@@ -78,6 +78,8 @@ def figure(
     caption = drawing.caption
     if scene.of_several:
         caption += f" Of several settings one is drawn: {'; '.join(scene.of_several)}."
+    for seeds, labels in scene.of_fewer.items():
+        caption += f" Of {seeds} seeds: {', '.join(dict.fromkeys(labels))}."
     its = Table(name, caption, scene.layout.columns, tuple(scene.rows), ())
     if not scene.is_measured:
         return None, its

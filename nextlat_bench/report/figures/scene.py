@@ -53,6 +53,16 @@ class Scene:
         order = dict.fromkeys(row.drawn_as for row in self.rows)
         return [who for who in order if who in shown and who not in REFERENCES]
 
+    @property
+    def of_fewer(self) -> dict[str, list[str]]:
+        """ "2 of 3" -> the rows of which so many seeds are drawn, of so many that were measured."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            seeds = max((cell.num_seeds for cell in row.cells), default=0)
+            if row.source == "measured" and 0 < seeds < row.num_seeds:
+                found.setdefault(f"{seeds} of {row.num_seeds}", []).append(row.label)
+        return found
+
     @cached_property
     def labels(self) -> dict[str, str]:
         """Objective -> what the legend calls it, with the horizons that were chosen for it."""

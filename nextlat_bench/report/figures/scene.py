@@ -55,7 +55,7 @@ class Scene:
 
     @property
     def of_fewer(self) -> dict[str, list[str]]:
-        """ "2 of 3" -> the rows of which so many seeds are drawn, of so many that were measured."""
+        """Such as "2 of 3" -> the rows of which two seeds are drawn and three were measured."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
             seeds = max((cell.num_seeds for cell in row.cells), default=0)

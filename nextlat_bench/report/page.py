@@ -142,7 +142,7 @@ def _section(
     for each in figures_of(name, records):
         drawn, its = figure(each, records, exhibits)
         if drawn is not None:
-            where = f"figure-{link}{each.removeprefix(name)}" if link != name else f"figure-{each}"
+            where = f"figure-{link}{each.removeprefix(name)}"  # all begin with their table's name
             pictures.append(_picture(where, each, its.title, encoded(drawn, "webp"), _drawn(its)))
     if isinstance(shown, Sheet):
         grids, more = ([_words(g) for g in shown.grids if g.detail == d] for d in (False, True))

@@ -274,11 +274,18 @@ def entries(kind: Kind) -> Iterator[tuple[str, str]]:
 
 
 def parameters(plugin: Any) -> dict[str, Any]:
-    """A plugin's fields as JSON values; a ValueError of one that JSON lacks."""
+    """A plugin's fields as JSON values; a ValueError of one that JSON lacks.
+
+    One marked `field(default=..., metadata={"later": True})` is left out at its default, so that
+    ids and records from before it was added still stand.
+    """
     if hasattr(plugin, "parameters"):
         found = dict(plugin.parameters())
     else:
         found = {f.name: getattr(plugin, f.name) for f in fields(plugin)}
+    for f in fields(plugin):
+        if f.metadata.get("later") and found.get(f.name) == f.default:
+            found.pop(f.name, None)
     for name, value in found.items():
         try:
             json.dumps(value)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import types
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nextlat_bench import registry
@@ -28,7 +28,6 @@ SCHEMA = 1
 MOST_LAYERS = 1_000
 WIDEST = 100_000
 HIGHEST_RATE = 1e30  # what is beyond no float32 holds
-LATER_FIELDS = {"decay_power": 1.0, "mark_start": False}  # with their defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,8 @@ class DecoderConfig:
     heads: int = 4
     width: int = 128
     zero_init_residual: bool = False  # the paper: False; with Muon True learns faster
-    mark_start: bool = False  # a learned vector on each first token, as a begin-of-sequence token
+    # a learned vector on each first token, as a begin-of-sequence token
+    mark_start: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_count(self, "layers", most=MOST_LAYERS)
@@ -72,7 +72,8 @@ class Training:
     warmup_steps: int = 0
     decay_fraction: float = 0.0  # share of the steps, at the end, over which the rate falls
     final_fraction: float = 0.0  # what is left of it at the last step
-    decay_power: float = 1.0  # 1: it falls in a straight line; 2: fast first, then ever slower
+    # 1: it falls in a straight line; 2: fast first, then ever slower
+    decay_power: float = field(default=1.0, metadata={"later": True})
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:
@@ -148,8 +149,8 @@ class Run:
             "schema": SCHEMA,
             "task": registry.to_json(self.task),
             "objective": registry.to_json(self.objective),
-            "decoder": without_later(dataclasses.asdict(self.decoder)),
-            "training": without_later(dataclasses.asdict(self.training)),
+            "decoder": registry.parameters(self.decoder),
+            "training": registry.parameters(self.training),
             "seed": self.seed,
             "scale": self.scale,
         }
@@ -208,11 +209,6 @@ def check_run(value: Any) -> dict[str, Any]:
     for part in ("task", "objective"):
         check_kinds(value[part], f"run.json, {part}", name=str, parameters=dict)
     return value  # type: ignore[no-any-return]
-
-
-def without_later(part: dict[str, Any]) -> dict[str, Any]:
-    """Fields that came later are left out at their defaults: older ids and records still stand."""
-    return {k: v for k, v in part.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
 
 
 def whole(text: str) -> int:

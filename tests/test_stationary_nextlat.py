@@ -7,6 +7,7 @@ import torch
 from small_models import CONFIG, V, documents, initialised, made_batch, noisy
 from torch import Tensor
 
+from nextlat_bench import registry
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.objectives.nextlat import NextLat
@@ -51,8 +52,9 @@ def test_with_noise_it_is_noisy_nextlat_and_the_movement() -> None:
     moved = 3 * found.parts["movement"]
     torch.testing.assert_close(found.total, expected.total + moved)
     assert abs(float(moved)) > 1e-4
-    assert both.parameters() == one.__dict__ | {"stationary_weight": 3.0}
-    assert StationaryNextLat().parameters() == NextLat().__dict__ | {"stationary_weight": 1.0}
+    assert registry.parameters(both) == one.__dict__ | {"stationary_weight": 3.0}
+    bare = registry.parameters(StationaryNextLat())
+    assert bare == NextLat().__dict__ | {"stationary_weight": 1.0}
 
 
 def words(n: int, length: int) -> tuple[Tensor, TensorBatch]:

@@ -17,8 +17,8 @@ Where prompts come first, as in taxi's walks, position does matter, and this has
 With `noise` or `jitter` the dynamics also read disturbed states, as `noisy_nextlat`'s do.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,8 +35,8 @@ __all__ = ["StationaryNextLat"]
 class StationaryNextLat(NoisyNextLat):
     """`stationary_weight`: that of the mean state's movement with position."""
 
-    noise: float = 0.0
-    jitter: float = 0.0
+    noise: float = field(default=0.0, metadata={"later": True})
+    jitter: float = field(default=0.0, metadata={"later": True})
     stationary_weight: float = 1.0
 
     name: ClassVar[str] = "stationary_nextlat"
@@ -44,10 +44,6 @@ class StationaryNextLat(NoisyNextLat):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "stationary_weight")
-
-    def parameters(self) -> dict[str, Any]:
-        """Noise and jitter came later: without them, ids and records are what they were."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("noise", "jitter")}
 
     def loss_of(
         self, decoder: Decoder, extra: nn.Module, batch: TensorBatch, hidden: Tensor

@@ -79,6 +79,8 @@ def test_the_difference_stands_beside_the_outcome() -> None:
     assert float(line["difference_high"]) == pytest.approx(0.07 + far)
     made = sheet(measured(HIGH, gpt=LOW, mtp=LOW, jtp=LOW))
     assert any("0.07 [0.05, 0.09]" in row for row in made.grids[2].rows)
+    narrow = sheet(measured(HIGH, gpt=[v - 0.0247 for v in HIGH], mtp=LOW, jtp=LOW))
+    assert any("0.025 [0.002, 0.047]" in row for row in narrow.grids[2].rows)  # not 0.00
 
 
 def test_a_missing_objective_gives_no_verdict() -> None:

@@ -93,7 +93,7 @@ def claims_sheet(records: Iterable[Record], benchmarks: Mapping[str, Facts]) -> 
         ):
             notes += [f"{claim.name}: measured on {machine}."] * bool(machine)
         for c in compared:
-            gap = _text(c.column, replace(c.gap, num_seeds=0))
+            gap = _text(_finer(c.column, c.gap), replace(c.gap, num_seeds=0))
             its = (c.against or DASH, _text(c.column, c.its or Estimate()), gap, c.outcome)
             who = (c.label, _text(c.column, c.cell))
             every.append((claim.name, c.setting, c.column.heading, *who, *its))
@@ -147,6 +147,14 @@ def _solved(compared: Sequence[Comparison]) -> list[str]:
 
 def _numbers(cell: Estimate) -> tuple[float | int | None, ...]:
     return cell.value, cell.low, cell.high, cell.num_seeds or None
+
+
+def _finer(column: Column, gap: Estimate) -> Column:
+    """With one decimal more where a bound that is not zero would read as zero."""
+    bounds = [bound for bound in (gap.low, gap.high) if bound]
+    if all(float(column.text(bound)) for bound in bounds):
+        return column
+    return replace(column, form=f".{int(column.form[1:-1]) + 1}f")
 
 
 def _text(column: Column, cell: Estimate) -> str:

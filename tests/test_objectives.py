@@ -48,10 +48,12 @@ def test_gpt(decoder: Decoder, packed: bool) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
+@pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("horizon", [1, 2, 3, 8])
-def test_nextlat(decoder: Decoder, packed: bool, horizon: int) -> None:
+def test_nextlat(decoder: Decoder, packed: bool, horizon: int, residual: bool) -> None:
     batch = made_batch(packed)
-    objective = NextLat(horizon=horizon, latent_weight=0.7, kl_weight=0.3, dynamics_width=24)
+    sizes = {"horizon": horizon, "dynamics_width": 24, "residual": residual}
+    objective = NextLat(latent_weight=0.7, kl_weight=0.3, **sizes)
     p = initialised(objective)
     losses = objective.loss(decoder, p, batch)
 
@@ -68,7 +70,7 @@ def test_nextlat(decoder: Decoder, packed: bool, horizon: int) -> None:
                 both = torch.cat([e, g])
                 normed = both / torch.sqrt((both**2).mean() + 1e-5) * p.norm.weight
                 inner = F.gelu(p.mlp[0].weight @ normed)
-                g = g + p.mlp[4].weight @ F.gelu(p.mlp[2].weight @ inner)
+                g = residual * g + p.mlp[4].weight @ F.gelu(p.mlp[2].weight @ inner)
                 error = (g - h[row, t + i]).abs()
                 latent[i - 1].append(torch.where(error < 1, error**2 / 2, error - 0.5).mean())
                 if batch.targets[row, t + i] >= 0:

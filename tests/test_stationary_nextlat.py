@@ -52,9 +52,9 @@ def test_with_noise_it_is_noisy_nextlat_and_the_movement() -> None:
     moved = 3 * found.parts["movement"]
     torch.testing.assert_close(found.total, expected.total + moved)
     assert abs(float(moved)) > 1e-4
-    assert registry.parameters(both) == one.__dict__ | {"stationary_weight": 3.0}
+    assert registry.parameters(both) == registry.parameters(one) | {"stationary_weight": 3.0}
     bare = registry.parameters(StationaryNextLat())
-    assert bare == NextLat().__dict__ | {"stationary_weight": 1.0}
+    assert bare == registry.parameters(NextLat()) | {"stationary_weight": 1.0}
 
 
 def words(n: int, length: int) -> tuple[Tensor, TensorBatch]:

@@ -11,10 +11,13 @@ The first mean is over every pair (t, i) inside one document, the second over th
 t+i is scored; sg stops gradients. The trunk learns through h[t] and e(x[t+i]); the head learns from
 the next-token loss alone. (The released code masks by the last step of a rollout only; here a
 rollout ends where its document does.)
+
+With `residual` false, not the paper's, p is the MLP alone: what it does not read of a state is gone
+after one step. With h + MLP that stays and adds up in long rollouts, unless the MLP takes it away.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -26,7 +29,7 @@ from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import NORM_EPS, Decoder, RMSNorm, initialise
 from nextlat_bench.objectives._core import FARTHEST, Losses, Objective, check_horizon, scored_loss
 from nextlat_bench.run import WIDEST, DecoderConfig
-from nextlat_bench.tasks._core import Task, check_count, check_number
+from nextlat_bench.tasks._core import Task, check_count, check_field, check_number
 
 __all__ = ["LatentDynamics", "NextLat"]
 
@@ -43,10 +46,12 @@ class TokenTable(NamedTuple):
 
 
 class LatentDynamics(nn.Module):
-    """p(h, x) = h + MLP(RMSNorm([e(x), h])): three Linear layers without bias, GELU between."""
+    """p(h, x) = h + MLP(RMSNorm([e(x), h])), or the MLP alone: three Linear layers without bias,
+    GELU between."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, residual: bool = True) -> None:
         super().__init__()
+        self.residual = residual
         self.norm = RMSNorm(2 * width)
         self.mlp = nn.Sequential(
             nn.Linear(2 * width, hidden, bias=False),
@@ -59,7 +64,7 @@ class LatentDynamics(nn.Module):
 
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
         """(..., D), (..., D) -> (..., D): the next hidden state."""
-        return h + self.mlp(self.norm(torch.cat([embedded, h], dim=-1)))  # type: ignore[no-any-return]
+        return self._onward(h, self.mlp(self.norm(torch.cat([embedded, h], dim=-1))))
 
     def look_up(self, embedded: Tensor) -> TokenTable:
         """(P, D) embedded tokens -> what a step takes of each: a norm only scales its row, so the
@@ -76,17 +81,22 @@ class LatentDynamics(nn.Module):
         square = square / (2 * h.shape[-1])
         first = F.linear(h, table.of_state) + table.part.index_select(0, index)
         first = first * (square + NORM_EPS).rsqrt().to(first.dtype)
-        return h + self.mlp[1:](first)  # type: ignore[no-any-return]
+        return self._onward(h, self.mlp[1:](first))
+
+    def _onward(self, h: Tensor, change: Tensor) -> Tensor:
+        return h + change if self.residual else change
 
 
 @dataclass(frozen=True, kw_only=True)
 class NextLat(Objective):
-    """Next-latent prediction. `dynamics_width` is the MLP's hidden width; None: the decoder's."""
+    """Next-latent prediction. `dynamics_width` is the MLP's hidden width; None: the decoder's.
+    `residual`: the dynamics add what they compute to the state."""
 
     horizon: int = 1
     latent_weight: float = 1.0
     kl_weight: float = 1.0
     dynamics_width: int | None = None
+    residual: bool = field(default=True, metadata={"later": True})
 
     name: ClassVar[str] = "nextlat"
 
@@ -95,12 +105,13 @@ class NextLat(Objective):
         check_number(self, "latent_weight")
         check_number(self, "kl_weight")
         check_count(self, "dynamics_width", most=WIDEST, optional=True)
+        check_field(self, "residual", isinstance(self.residual, bool), "True or False")
 
     def check_task(self, task: Task) -> None:
         check_horizon(self.horizon, task)
 
     def init(self, config: DecoderConfig, end: int | None = None) -> nn.Module:
-        return LatentDynamics(config.width, self.dynamics_width or config.width)
+        return LatentDynamics(config.width, self.dynamics_width or config.width, self.residual)
 
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         return self.loss_of(decoder, extra, batch, decoder(*batch.inputs))

@@ -75,7 +75,8 @@ class StateProbe(Probe):
     decoder with fresh weights, where the subject offers `untrained()`), "embedding" (of the current
     token) and "majority" (the commonest state).
     Interval: clustered by test sequence. A test position whose state occurs nowhere in training
-    cannot be right: it is left out and counted as skipped.
+    cannot be right: it is left out and counted as skipped. States that are met less than twice on
+    average are not asked for (of a board game nearly every one is new).
     """
 
     name: ClassVar[str] = "state_probe"
@@ -103,6 +104,11 @@ class StateProbe(Probe):
         seen, visits = np.unique(labels[train], return_counts=True)
         if len(seen) < 2:
             raise NotApplicable(f"the sequences of {task.name} visit fewer than two states")
+        if len(visits) > visits.sum() / 2:
+            raise NotApplicable(
+                f"{len(seen):,} states at {visits.sum():,} positions of {task.name} are too many "
+                "to learn: a world's method node(states) can name a part of the state"
+            )
         test = ~train & np.isin(labels, seen)
         if not test.any():
             raise NotApplicable(f"no state of {task.name} occurs both in training and in test")

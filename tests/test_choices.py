@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nextlat_bench import registry
 from nextlat_bench.cli import app
-from nextlat_bench.report.choices import DECIDES, as_chosen, choices_of, choices_sheet
+from nextlat_bench.report.choices import DECIDES, OWN, as_chosen, choices_of, choices_sheet
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.records import Record, distinct, write
 from nextlat_bench.report.shipped import committed_choices
@@ -136,6 +136,7 @@ def test_nothing_is_chosen_of_one_variant_or_of_another_measure() -> None:
     assert choices_of([*one, *other]) == []
     (note,) = choices_sheet([]).notes
     assert note.startswith("No grid: no records of the validation split")
+    assert all(probe in note for probe, _ in OWN)
 
 
 def test_what_decides_is_a_column_and_more_is_better() -> None:

@@ -58,6 +58,22 @@ def test_variants_stand_in_the_order_of_their_settings() -> None:
     assert [(v["horizon"], v["training.rate"]) for v in found] == tried
 
 
+def test_what_does_not_apply_is_no_condition() -> None:
+    """The oracle has no hidden states: its row without a condition is not one more of them."""
+
+    def probed(*conditions: str) -> list[Record]:
+        mine = {**LIFT, "probe": "board", "metric": "squares", "n": 0}
+        none = seeds(None, **mine | {"objective": "oracle"}, skipped_because="no hidden states")
+        return none + [r for c in conditions for r in seeds(0.5, **mine, condition=c)]
+
+    def headings(*conditions: str) -> list[str]:
+        return [c.heading for c in table("lift", probed(*conditions)).columns]
+
+    assert headings(*"abcd") == [f"board, squares, {c}" for c in "abcd"]
+    assert headings(*"abcde") == []  # rather than a column of dashes
+    assert headings(*"abcde", "") == headings() == ["board, squares"]
+
+
 def test_it_stands_among_all_tables() -> None:
     rows = lift_records()
     assert set(contents.names(rows)) - set(contents.names()) == {"lift"}

@@ -325,6 +325,27 @@ def test_tasks_without_a_world_or_without_states_to_tell_apart(taxi, streets):
         measure(Walker(taxi, streets), Apart(**size))
 
 
+def test_a_state_that_is_nearly_always_new_is_not_asked_for(taxi, streets):
+    """As in a board game: the few that come again would be all that is measured."""
+
+    class Remembers:
+        """A state is all that was read."""
+
+        def start(self, prompts):
+            return np.asarray(prompts @ [41, 1], dtype=np.int64)
+
+        def advance(self, states, tokens):
+            return states * 53 + tokens & 2**60 - 1
+
+    class Board(Taxi):
+        def world(self):
+            return Remembers()
+
+    task = Board(streets=taxi.streets, radius=500, max_nodes=40, max_path=20, max_new=40)
+    with pytest.raises(NotApplicable, match=r"states at .* positions of taxi are too many.*node"):
+        measure(Walker(task, streets), task)
+
+
 def test_nothing_is_changed_and_nothing_is_random(taxi, streets):
     before = taxi.map.digest, taxi.sample("test", 0, 100).tokens.tobytes()
     probe = StateProbe(num_sequences=64)

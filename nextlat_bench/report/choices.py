@@ -32,7 +32,8 @@ NOTES = (
 )
 NO_GRID = (
     "No grid: no records of the validation split that hold several settings of a model, by the one "
-    "measure that decides for its task (for language there is none)."
+    "measure that decides for its task (of a task of one's own the probe accuracy, or where it was "
+    "not asked teacher_forced; for language there is none)."
 )
 
 

@@ -368,13 +368,14 @@ def layout_of(table: str, records: Iterable[Record]) -> Layout:
 
 
 def _own(task: str, records: list[Record]) -> Layout:
-    """Every metric, under each of its conditions where they are few, else under none."""
+    """Every metric, under each condition with a value where they are few, else under none."""
     known = {(c.probe, c.metric): c for layout in LAYOUTS.values() for c in layout.columns}
     found: dict[tuple[str, str], set[str]] = {}
-    for record in records:
-        found.setdefault((record.probe, record.metric), set()).add(record.condition)
+    for r in records:  # what does not apply has a row without a condition: none of the metric's own
+        found.setdefault((r.probe, r.metric), set()).update([r.condition] * (r.value is not None))
     columns = []
     for (probe, metric), conditions in sorted(found.items()):
+        conditions = conditions or {""}  # no value at all: the notes say why
         like = known.get((probe, metric), PLAIN)
         for condition in sorted(conditions if len(conditions) <= FEW else conditions & {""}):
             said = ", ".join(filter(None, (probe, metric, condition))).replace("_", " ")

@@ -326,6 +326,7 @@ def read_folder(path: Path) -> tuple[Any, str]:
             )
             if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
                 raise ValueError(f"{config.model_type} is no causal language model")
+            config._attn_implementation = None  # else it may name code of the hub's
             # the weights are given, so that no other file is ever looked for
             weights: dict[str, Tensor] = {}
             for file in files:

@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 __all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
 __all__ += ["take_lock", "whole_rows"]
+
+DEEPEST = 100  # objects and lists of JSON, one in the other
+NESTED = (dict, list)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -63,11 +67,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """As json.loads, but everything that is wrong is a ValueError."""
+    """As json.loads, but everything that is wrong is a ValueError, and what is read can be written
+    and walked through again."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [x.values() if isinstance(x, dict) else x for x in level if isinstance(x, NESTED)]
+        if not inner:
+            return value
+        level = [*chain.from_iterable(inner)]
+    raise ValueError("nested too deeply")
 
 
 def check_kinds(value: Any, where: str, **kinds: type) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from nextlat_bench.console import clock, told
+from nextlat_bench.console import clock, told, visible
 from nextlat_bench.files import atomic_write
 from nextlat_bench.known import known_subject
 from nextlat_bench.measure import (
@@ -254,7 +254,7 @@ def main(arguments: list[str]) -> int:
         whole = os.environ.get("NEXTLAT_BENCH_TRACEBACK") and isinstance(error, Exception)
         if whole or (message := told(error)) is None:
             raise
-        print(" ".join(message.split()), file=sys.stderr)
+        print(visible(" ".join(message.split())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

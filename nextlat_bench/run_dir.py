@@ -173,9 +173,10 @@ class RunDir:
             yield
             return
         path = self.path / ".lock"
-        if path.exists() and not path.is_file():
-            raise RunDirError(f"{path} is not a regular file: remove it")
-        with path.open("w") as file:
+        for own in (path, self.metrics):  # not renamed into place: a link would lead elsewhere
+            if own.is_symlink() or (own.exists() and not own.is_file()):
+                raise RunDirError(f"{own} is not a regular file: remove it")
+        with path.open("a") as file:
             try:
                 take_lock(file)
             except BlockingIOError:
@@ -186,7 +187,7 @@ class RunDir:
                     "folder of another disk with --out"
                 ) from None
             for left in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
-                if left.is_dir():
+                if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left)
                 elif not left.name.startswith(".run.json."):  # which is written without the lock
                     left.unlink()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nextlat_bench.console import visible
 from nextlat_bench.run_dir import RunDir, RunDirError, read_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def facts_table(title: str, facts: dict[str, str]) -> "Table":
     table.add_column()
     table.add_column(overflow="fold")  # a digest is copied whole
     for name, fact in facts.items():
-        table.add_row(name, Text(fact))  # a plain string's `:ring:` would become a picture
+        table.add_row(name, Text(visible(fact)))  # a plain string's `:ring:` would become a picture
     return table
 
 
@@ -55,7 +56,7 @@ def run_view(folder: RunDir) -> "Table":
     if folder.is_trained:
         facts["trained"] = settings(read_json(folder.trained))
     facts["state"] = state(folder)
-    return facts_table(str(folder.path), facts)
+    return facts_table(visible(str(folder.path)), facts)
 
 
 def state(folder: RunDir) -> str:

@@ -258,9 +258,9 @@ def fitting(run_dir: RunDir) -> Iterator[None]:
     """What does not fit the model, as where a plugin's code has changed since, is a RunDirError."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except Exception as error:  # torch raises many kinds on a state.pt that it did not write
         raise RunDirError(
             f"the checkpoint in {run_dir.path} does not fit today's model ({str(error)[:300]}): "
             "restore the code that it was begun with, or delete the run folder to start afresh"
@@ -276,7 +276,10 @@ def restore_weights(checkpoint: Checkpoint, model: Model) -> int:
 
 def restore_moments(checkpoint: Checkpoint, optimizers: list[torch.optim.Optimizer]) -> None:
     content = BytesIO(checkpoint[1]["state.pt"])
-    state = torch.load(content, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # whose own advice may be to run what code it holds
+        raise ValueError(f"state.pt holds no tensors: {type(error).__name__}") from None
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         sharding.cut(optimizer, saved)
         optimizer.load_state_dict(saved)  # which moves each to where its weights are

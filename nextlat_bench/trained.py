@@ -129,6 +129,6 @@ def load_trained(path: Path, device: str | None = None) -> TrainedModel:
     model = build(run)
     try:
         model.load_state_dict(safetensors.torch.load(weights))
-    except (RuntimeError, safetensors.SafetensorError) as error:
+    except (RuntimeError, KeyError, safetensors.SafetensorError) as error:  # of an unknown dtype
         raise ValueError(f"{run_dir.model} does not fit the run beside it: {error}") from None
     return TrainedModel(run, model, chosen_device(device))

@@ -31,6 +31,7 @@ __all__ = [
 MAPS = Path(__file__).parent / "maps"
 SUFFIXES = (".graphml", ".osm", ".xml", ".csv")
 MAX_BYTES = 200_000_000
+LONGEST_ID = 100  # characters
 CACHE_FORMAT = 1  # raise it when a parser changes what it makes of the same bytes
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 IN_MEMORY = "a graph in memory"
@@ -133,7 +134,7 @@ def _read_csv(path: Path, data: bytes) -> Edges:
     none = np.empty(0)
     return Edges(
         str(path),
-        node_ids=np.array(nodes),
+        node_ids=_ids(str(path), nodes),
         u=np.array([index[node] for node, _ in exits]),
         v=np.array([index[neighbour] for neighbour, _ in exits.values()]),
         longitude=none,
@@ -302,13 +303,24 @@ def read_graph(source: str, graph: Any) -> Edges:
         raise ValueError(f"{source}: {lengths[int(length.argmin())][0]}: negative length")
     return Edges(
         source,
-        node_ids=np.array([str(node) for node in nodes]),
+        node_ids=_ids(source, [str(node) for node in nodes]),
         u=np.array([index[u] for u, _, _ in edges]),
         v=np.array([index[v] for _, v, _ in edges]),
         longitude=longitude,
         latitude=latitude,
         length=length,
     )
+
+
+def _ids(source: str, nodes: list[str]) -> npt.NDArray[Any]:
+    """Each takes as much memory as the longest one."""
+    longest = max(nodes, key=len)
+    if len(longest) > LONGEST_ID:
+        raise ValueError(
+            f"{source}: node {longest[:20]}...: its name has {len(longest):,} characters, expected "
+            f"at most {LONGEST_ID}"
+        )
+    return np.array(nodes)
 
 
 def _numbers(source: str, name: str, values: list[tuple[str, Any]]) -> FloatArray:

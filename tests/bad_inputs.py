@@ -5,7 +5,7 @@ folder, HERE for its recipe; an argument that is a key of bad_places.PLACES is m
 working directory. Wrong values of fields, and damaged JSON: bad_fields.py.
 """
 
-from bad_places import DRAWN, HALVES, MEASURED, OTHER, STATES, UNFINISHED, UNTRAINED, Places
+from bad_places import DRAWN, HALVES, MEASURED, OTHER, STATES, UNFINISHED, UNFIT, UNTRAINED, Places
 
 __all__ = ["COMMANDS", "HERE", "RUN"]
 
@@ -54,6 +54,7 @@ STREETS = {
     "letters.osm": "not OSM XML",
     "blank.graphml": "not GraphML",
     "lines.csv": "expected the header",
+    "longname.csv": "expected at most 100",
 }
 COMMON: Refusals = {  # the verbs that name a task: VERB is put in
     "unknown task": (["taxy"], "did you mean 'taxi'"),
@@ -174,7 +175,7 @@ COMMANDS: dict[str, Refusals] = {
         },
     },
     "probe": {
-        **states(["probe"], STATES, UNTRAINED, MEASURED),
+        **states(["probe"], STATES, UNTRAINED, UNFIT, MEASURED),
         "no subject": (["probe"], "expected RUN_DIR, SUBJECT or --model PATH"),
         "no such subject": (["probe", "nowhere"], "neither a run folder nor a known subject"),
         "a file": (["probe", "a-file"], "neither a run folder nor a known subject"),
@@ -283,6 +284,10 @@ COMMANDS: dict[str, Refusals] = {
             for name, says in {
                 **{f"{kind}.jsonl": "line 1" for kind in ("cut", "short", "list", "latin", "deep")},
                 **{f"{kind}.jsonl": "line 1" for kind in ("digits", "junk", "letters")},
+                "nested.jsonl": "line 1: nested too deeply",
+                **{f"{kind}.jsonl": "of more than 300 digits" for kind in ("whole", "radius")},
+                "value.jsonl": "of more than 300 digits",
+                **{f"{kind}.jsonl": "control characters" for kind in ("command", "broken", "half")},
                 "newer.jsonl": "schema 2 is newer",
                 "a-fifo": "no such file or folder of records",
                 "a-loop": "no such file or folder of records",

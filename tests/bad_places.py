@@ -1,16 +1,31 @@
 """Files and run folders in every wrong state, made by name: `make("fifo.csv", folder)`."""
 
+import hashlib
 import json
 import os
+import pickle
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_records import record
+from report_records import TAXI, record
 
-__all__ = ["DRAWN", "MEASURED", "PLACES", "STATES", "UNFINISHED", "UNTRAINED", "Places", "make"]
+from nextlat_bench.run_dir import RunDir
+
+__all__ = [
+    "DRAWN",
+    "MEASURED",
+    "PLACES",
+    "STATES",
+    "UNFINISHED",
+    "UNFIT",
+    "UNTRAINED",
+    "Places",
+    "make",
+]
 
 MEGABYTES = 50
 
@@ -80,7 +95,34 @@ def half_trained(**damage: str) -> Maker:
     return make
 
 
+def hostile_state(content: bytes) -> Maker:
+    """Interrupted training whose checkpoint has right digests, and a state.pt of this content."""
+
+    def make(path: Path) -> None:
+        half_trained()(path)
+        weights = (Path(os.environ["FINISHED_RUN"]) / "model.safetensors").read_bytes()
+        RunDir(path).save_checkpoint(1, {"model.safetensors": weights, "state.pt": content})
+
+    return make
+
+
+def unknown_kind(path: Path) -> None:
+    """Weights with the digest that they should have, of a kind of number that torch lacks."""
+    header = json.dumps({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + b"x"
+    edited("trained.json", model_sha256=hashlib.sha256(content).hexdigest())(path)
+    (path / "model.safetensors").write_bytes(content)
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("unpickled",)
+
+
 NOISE = np.random.default_rng(0).bytes(10**6)
+DEEP = '{"a":' * 600 + "1" + "}" * 600
 RECORD = json.dumps({"schema": 1, "run": "r"})
 Places = dict[str, tuple[Maker, str]]  # name -> how it is made, what must be said
 STATES: Places = {
@@ -127,6 +169,7 @@ UNTRAINED: Places = {
 MAP = "map_reconstruction.json"
 EDGES: dict[str, object] = {"true_edges": [], "false_edges": []}
 EDGES |= {"run": "r", "source": "", "nodes": [[31.0, 30.0]], "streets": [[0, 1]]}
+UNFIT: Places = {"odd-numbers": (unknown_kind, "does not fit the run beside it")}
 DRAWN: Places = {
     "cut-map": (changed(MAP, holding("{")), f"{MAP} is damaged"),
     "empty-map": (changed(MAP, holding("{}")), "run is missing"),
@@ -145,6 +188,10 @@ DRAWN: Places = {
         "it has no nodes",
     ),
     "fifo-map": (changed(MAP, os.mkfifo), "is not a regular file"),
+    "far-step": (
+        changed("metrics.jsonl", holding(f'{{"step": {10**400}, "next_token": 1.0}}')),
+        "metrics.jsonl is damaged",
+    ),
 }
 MEASURED: Places = {
     "cut-records": (changed("records.jsonl", holding(RECORD[:-1])), "records.jsonl, line 1"),
@@ -157,6 +204,16 @@ MEASURED: Places = {
 }
 UNFINISHED: Places = {
     "fifo-lock": (changed(".lock", os.mkfifo), ".lock is not a regular file: remove it"),
+    "link-lock": (
+        changed(".lock", lambda path: path.symlink_to("model.safetensors")),
+        ".lock is not a regular file: remove it",
+    ),
+    "link-log": (
+        changed("metrics.jsonl", lambda path: path.symlink_to("elsewhere")),
+        "metrics.jsonl is not a regular file: remove it",
+    ),
+    "code-state": (hostile_state(pickle.dumps(Code())), "state.pt holds no tensors"),
+    "empty-state": (hostile_state(b""), "state.pt holds no tensors"),
     "no-manifest": (half_trained(), "incomplete: restore it, or delete the run folder"),
     "cut-manifest": (half_trained(manifest_json="{"), "is incomplete"),
     "odd-manifest": (half_trained(manifest_json='{"step": "1", "sha256": []}'), "is incomplete"),
@@ -200,10 +257,20 @@ PLACES: dict[str, Maker] = {
     "latin.jsonl": holding(b"\xff\xfe"),
     "deep.jsonl": holding("[" * 10**6),
     "digits.jsonl": holding("9" * 10_000),
+    "nested.jsonl": holding(record(task_parameters={"a": "DEEP"}).line.replace('"DEEP"', DEEP)),
+    "whole.jsonl": holding(record(n=777_777).line.replace("777777", "9" * 400)),
+    "radius.jsonl": holding(
+        record(task_parameters=TAXI | {"radius": 777_777}).line.replace("777777", "9" * 400)
+    ),
+    "value.jsonl": holding(record(value=777_777).line.replace("777777.0", "9" * 400)),
+    "command.jsonl": holding(record().line.replace("nextlat", "\\u001b]0;title\\u0007")),
+    "broken.jsonl": holding(record().line.replace("nextlat", "a\\n\\nb")),
+    "half.jsonl": holding(record().line.replace("nextlat", "\\ud800")),
+    "longname.csv": holding(f"node,direction,neighbour\n1,N,{'x' * 101}\n"),
     "outside.jsonl": holding(record(task="../outside").line),
     "junk.jsonl": junk(NOISE),
     "letters.jsonl": junk(b"a"),
-    **{name: maker for name, (maker, _) in (STATES | UNTRAINED | MEASURED | DRAWN).items()},
+    **{name: maker for name, (maker, _) in (STATES | UNTRAINED | UNFIT | MEASURED | DRAWN).items()},
     **{f"{name}-out": under_its_id(m) for name, (m, _) in (STATES | UNFINISHED | HALVES).items()},
 }
 

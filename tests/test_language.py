@@ -289,8 +289,9 @@ def test_bad_texts(tmp_path, monkeypatch):
     ):
         texts_task(tmp_path).sample("train", 0, 1)
     monkeypatch.setattr(_text, "MOST_BYTES", 5)
-    with pytest.raises(ValueError, match="more than 5 bytes of files"):
-        texts_task(tmp_path)
+    for source in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(ValueError, match="more than 5 bytes of files"):
+            texts_task(source)
 
 
 def test_a_hugging_face_set_is_counted_without_its_data():

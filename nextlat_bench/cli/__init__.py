@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
 from nextlat_bench.cli.options import app
-from nextlat_bench.console import follows, told
+from nextlat_bench.console import follows, told, visible
 
 __all__ = ["app", "main", "measuring", "reading"]
 
@@ -106,5 +106,5 @@ def leave_it_to_the_first() -> NoReturn:
 def refuse(message: str) -> NoReturn:
     """One line on standard error, exit code 2."""
     if message:  # empty where the help page was printed instead
-        print(f"nextlat-bench: {' '.join(message.split())}", file=sys.stderr)
+        print(f"nextlat-bench: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)

@@ -20,6 +20,7 @@ __all__ = ["MAP_FILE", "Curve", "Exhibits", "StreetSketch", "collect_exhibits"]
 __all__ += ["committed_exhibits", "curve_of", "curve_records", "to_json"]
 
 MAP_FILE = "map_reconstruction.json"  # of a run folder
+LAST = 2**63 - 1
 POINTS = 50  # of a curve, at most
 
 
@@ -35,6 +36,8 @@ class Curve:
     def __post_init__(self) -> None:
         if [type(step) for step in self.steps] != [int] * len(self.next_token):
             raise ValueError("steps, next_token: expected as many whole numbers as losses")
+        if not all(0 <= step <= LAST for step in self.steps):
+            raise ValueError(f"steps: expected numbers from 0 to {LAST}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,11 @@ def collect_exhibits(*paths: Path) -> Exhibits:
         log, sketch = folder / "metrics.jsonl", folder / MAP_FILE
         if log.is_file():
             rows = whole_rows(read_bytes(log), step=int, next_token=float)
-            if curve := curve_of(run_of(folder), rows):
+            try:
+                curve = curve_of(run_of(folder), rows)
+            except ValueError as error:
+                raise ValueError(f"{log} is damaged ({error}): restore it, or delete it") from None
+            if curve:
                 curves[curve.run] = curve
         if sketch.exists():
             found = _parse(StreetSketch, read_bytes(sketch), str(sketch))

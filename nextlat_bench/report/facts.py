@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias, TypeVar
 
+from nextlat_bench.console import visible
+
 __all__ = ["CURRICULUM", "Facts", "Keyed", "brief", "differing", "flat", "grouped", "say"]
 __all__ += ["told_apart"]
 
@@ -52,7 +54,7 @@ def grouped(items: Iterable[T], facts: Callable[[T], Facts]) -> list[tuple[Facts
 def say(facts: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
     """key=value for each; of a digest its first 12 digits."""
     return [
-        f"{key}={str(facts.get(key, 'none'))[: 12 if key.endswith('digest') else None]}"
+        visible(f"{key}={str(facts.get(key, 'none'))[: 12 if key.endswith('digest') else None]}")
         for key in keys
     ]
 
@@ -95,8 +97,8 @@ def told_apart(
 
 def _formatted(how: str, facts: Facts, key: str) -> str:
     try:
-        return how.format(brief(facts[key]), **facts)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        return visible(how.format(brief(facts[key]), **facts))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"records with {key} = {facts[key]!r} cannot be named ({said})") from None
 

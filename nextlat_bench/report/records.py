@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from nextlat_bench.console import visible
 from nextlat_bench.files import atomic_write, parse_json, read_bytes
 from nextlat_bench.report.facts import (
     CURRICULUM,
@@ -32,12 +33,18 @@ __all__ += ["collect_tried", "differing", "grouped", "one_protocol", "own", "pla
 __all__ += ["record_file", "say", "shipped_files", "told_apart", "variants_of", "write"]
 
 SCHEMA = 1
+NAMES = ("run", "task", "objective", "scale", "probe", "metric", "condition")  # stand in tables
+LARGEST = 10**300  # can still be a float
 OTHER_SPLITS = ("train", "validation")  # measured while settings are chosen
 
 
 def plain(value: Any) -> Any:
     """As JSON reads it back: numbers that are not finite become null, tuples and arrays lists."""
-    if type(value) in (str, int, NoneType, bool):
+    if type(value) in (str, NoneType, bool):
+        return value
+    if type(value) is int:
+        if abs(value) > LARGEST:
+            raise ValueError("a whole number of more than 300 digits, which none here has")
         return value
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -208,6 +215,7 @@ def _distinct(sourced: Iterable[tuple[Record, str]]) -> Distinct:
 def _once(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
     kept: dict[tuple[str, str], tuple[Record, str]] = {}
     for record, source in sourced:
+        _check_names(record, source)
         first, where = kept.setdefault((record.run, record.what), (record, source))
         if first != record:
             places = where if where == source else f"{where} and {source}"
@@ -217,6 +225,16 @@ def _once(sourced: Iterable[tuple[Record, str]]) -> list[Record]:
                 "remove one, or the file, and measure the run again with `nextlat-bench probe`"
             )
     return [record for record, _ in kept.values()]
+
+
+def _check_names(record: Record, source: str) -> None:
+    """Refuses names that would command a terminal or end the line of a table."""
+    for name in NAMES:
+        if visible(value := getattr(record, name)) != value:
+            raise ValueError(
+                f"a record in {source} has {name} = {value!r}: expected a name without control "
+                "characters; delete or mend it"
+            )
 
 
 def own(path: Path) -> list[Record]:

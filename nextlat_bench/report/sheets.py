@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ from nextlat_bench.report.terminal import fitting, rich_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["BREAK", "LATEX", "LATEX_TABLE", "Grid", "Sheet"]
+__all__ = ["BREAK", "LATEX", "LATEX_TABLE", "Grid", "Sheet", "latex_label"]
 
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_|<"})
 LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
     {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 )
+FORMULA = re.compile("[=+@-]")  # what a spreadsheet would compute, or worse
 BREAK = "\\\\"
 LATEX_TABLE = r"""%% needs \usepackage{booktabs}
 \begin{table}\centering\small\setlength{\tabcolsep}{4pt}
@@ -63,7 +65,8 @@ class Sheet:
 
     def csv(self) -> str:
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(self.csv_rows)
+        rows = ([_no_formula(cell) for cell in row] for row in self.csv_rows)
+        csv.writer(out, lineterminator="\n").writerows(rows)
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -72,8 +75,8 @@ class Sheet:
             [_markdown(grid) for grid in self.grids if grid.detail == which]
             for which in (False, True)
         )
-        notes = "\n".join(f"- {note.translate(MARKDOWN)}" for note in self.notes)
-        parts = [f"## {self.title.translate(MARKDOWN)}", *shown, "### Notes", notes, *details]
+        notes = "\n".join(f"- {to_markdown(note)}" for note in self.notes)
+        parts = [f"## {to_markdown(self.title)}", *shown, "### Notes", notes, *details]
         return "\n\n".join(parts) + "\n"
 
     def summary(self) -> str:
@@ -89,7 +92,10 @@ class Sheet:
         for number, grid in enumerate(shown):
             label = self.name if number == 0 else f"{self.name}-{number + 1}"
             body = "\n".join(_latex_row(row) for row in grid.rows)
-            parts = {"name": label, "head": _latex_row(grid.head).removesuffix(BREAK).strip()}
+            parts = {
+                "name": latex_label(label),
+                "head": _latex_row(grid.head).removesuffix(BREAK).strip(),
+            }
             parts |= {"title": f"{self.title} {grid.heading}".translate(LATEX)}
             parts |= {"columns": _latex_columns(grid), "body": f"\\midrule\n{body}"}
             parts |= {"notes": notes if grid is shown[-1] else ""}
@@ -120,15 +126,29 @@ class Sheet:
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
 
 
+def _no_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def to_markdown(text: str) -> str:
+    """As text: no table's end, no tag, no link and no picture."""
+    return text.translate(MARKDOWN).replace("](", "]\\(")
+
+
+def latex_label(name: str) -> str:
+    """What \\ref asks for: a table's name, of a task of one's own without what LaTeX would run."""
+    return re.sub(r"[^\w-]", "", name)
+
+
 def _markdown(grid: Grid) -> str:
     def joined(cells: Iterable[str]) -> str:
         between = " " if grid.numbers else "; "
-        texts = (cell.replace("\n", between).translate(MARKDOWN) for cell in cells)
+        texts = (to_markdown(cell.replace("\n", between)) for cell in cells)
         return "| " + " | ".join(texts) + " |"
 
     sides = "|:--" + ("|--:" if grid.numbers else "|:--") * (len(grid.head) - 1) + "|"
     lines = [joined(grid.head), sides, *map(joined, grid.rows)]
-    return f"### {grid.heading.translate(MARKDOWN)}\n\n" + "\n".join(lines)
+    return f"### {to_markdown(grid.heading)}\n\n" + "\n".join(lines)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

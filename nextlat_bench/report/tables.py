@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from nextlat_bench.console import visible
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
 from nextlat_bench.report.facts import Facts, flat, grouped, say, told_apart
 from nextlat_bench.report.layouts import LAYOUTS, layout_of, names
 from nextlat_bench.report.published import paper_protocol, paper_rows
 from nextlat_bench.report.records import Record, distinct, listed, one_protocol, variants_of
-from nextlat_bench.report.sheets import BREAK, LATEX, LATEX_TABLE, Grid, Sheet
+from nextlat_bench.report.sheets import BREAK, LATEX, LATEX_TABLE, Grid, Sheet, latex_label
 from nextlat_bench.report.statistics import Estimate
 from nextlat_bench.report.terminal import below, fitting, rich_table, valued
 
@@ -186,7 +187,7 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
 
 def _because(record: Record) -> Facts:
     """The reason without the run's name, which would give every run a note of its own."""
-    return {"because": record.skipped_because.replace(record.run, "it")}
+    return {"because": visible(record.skipped_because.replace(record.run, "it"))}
 
 
 def _in_full(rows: Sequence[Row]) -> list[str]:
@@ -340,7 +341,7 @@ class Table:
             body += [rf"\midrule\multicolumn{{{num_columns + 2}}}{{l}}{title}", *map(joined, rows)]
         return LATEX_TABLE % {
             "title": self.title.translate(LATEX),
-            "name": self.name,
+            "name": latex_label(self.name),
             "columns": "lr" + "r" * num_columns,
             "head": " & ".join(["Model", "Seeds", *headings]),
             "body": "\n".join(body),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nextlat_bench.console import visible
 from nextlat_bench.report.columns import DASH, PLAIN, VARIANT, Column, label_of
 from nextlat_bench.report.facts import Facts, flat, grouped, told_apart
 from nextlat_bench.report.layouts import LAYOUTS
@@ -73,7 +74,7 @@ def measurements_view(
             )
         if hidden := len(group) - len(shown):
             out.add_row(Text(f"  … {hidden} more in {record_file(split)}", "dim"))
-        told = list(dict.fromkeys(r.skipped_because for r in group if r.skipped_because))
+        told = list(dict.fromkeys(visible(r.skipped_because) for r in group if r.skipped_because))
         if len(told) > REASONS:
             told[REASONS:] = [f"{len(told) - REASONS} more reasons in {record_file(split)}"]
         reasons += [f"- {heading}: {reason}" for reason in told]

@@ -71,7 +71,8 @@ class Scene:
             rows = [r for r in self.rows if r.drawn_as == who and has_value(r)]
             mine = [] if self.by_horizon else [r for r in rows if r.source == "measured"]
             horizons = dict.fromkeys(r.variant.get("horizon") for r in mine)  # block by block
-            found[who] = label_of(who, ", ".join(f"d={h}" for h in horizons if h is not None))
+            label = label_of(who, ", ".join(f"d={h}" for h in horizons if h is not None))
+            found[who] = no_formula(label)
         return found
 
 
@@ -104,7 +105,7 @@ class Drawing:
         blocks, of_several = [], []
         for block in self.keep(blocks_of(self.table, layout, mine)):
             rows_of_it, several = chosen(block.rows, self.by_horizon)
-            blocks.append(replace(block, rows=rows_of_it))
+            blocks.append(replace(block, heading=no_formula(block.heading), rows=rows_of_it))
             of_several += several
         return Scene(layout, blocks, exhibits, self.by_horizon, list(dict.fromkeys(of_several)))
 
@@ -125,6 +126,11 @@ def chosen(rows: Sequence[Row], by_horizon: bool) -> tuple[list[Row], list[str]]
     several = [best[key] for key, its in variants.items() if sum(map(has_value, its)) > 1]
     drawn = (row for row in several if has_value(row) and row.objective not in REFERENCES)
     return kept, [row.label for row in drawn]
+
+
+def no_formula(text: str) -> str:
+    """As matplotlib shows it letter by letter: it reads what stands between two $ as TeX."""
+    return text.replace("$", r"\$")
 
 
 def weight(row: Row) -> tuple[bool, int, int]:

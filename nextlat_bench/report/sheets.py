@@ -20,7 +20,7 @@ LATEX = str.maketrans({c: f"\\{c}" for c in "%&#_${}"}) | str.maketrans(
     {"|": r"\textbar{}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     | {"^": r"\textasciicircum{}", DASH: "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 )
-FORMULA = re.compile("[=+@-]")  # what a spreadsheet would compute, or worse
+FORMULA = re.compile("[=+@-].")  # what a spreadsheet would compute, or worse
 BREAK = "\\\\"
 LATEX_TABLE = r"""%% needs \usepackage{booktabs}
 \begin{table}\centering\small\setlength{\tabcolsep}{4pt}

@@ -91,6 +91,11 @@ def test_a_horizon_of_two_variants_shows_the_one_of_most_seeds() -> None:
     assert max(y for _, y in points(axes, color=LOOKS["nextlat"][0])) < 60
     (axes,) = drawn("countdown", [*one, *later]).axes
     assert (1, 90.0) in points(axes, color=LOOKS["nextlat"][0])  # as many seeds, more steps
+    added = [
+        replace(r, objective_parameters=r.objective_parameters | {"residual": False}) for r in later
+    ]
+    (axes,) = drawn("countdown", [*one, *added]).axes
+    assert (1, 90.0) not in points(axes, color=LOOKS["nextlat"][0])  # nor with what is not usual
 
 
 # ---- A5

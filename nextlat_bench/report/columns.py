@@ -22,7 +22,7 @@ LABELS |= {"noisy_nextlat": "NextLat, noisy states", "gru": "GRU", "oracle": "Tr
 LABELS |= {"stationary_nextlat": "NextLat, stationary states"}
 LABELS |= {"hugging_face": "Hugging Face", "callable": "Callable", "ideal_learner": "Ideal learner"}
 REFERENCES = ("ideal_learner", "oracle")  # what could be had: shown where measured, never drawn
-VARIANT = {"horizon": "d={}", "model": "{}"}
+VARIANT = {"horizon": "d={}", "residual": "residual={}", "model": "{}"}
 
 
 @dataclass(frozen=True)

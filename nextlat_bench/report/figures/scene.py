@@ -1,7 +1,8 @@
 """What a figure is made of: rows of a table, of its own columns.
 
 Of several variants of one objective that have a number a figure shows the one of most seeds, then
-of most steps, and says which; the table has them all. Models of one's own are all shown.
+of fewest added settings, then of most steps, and says which; the table has them all. Models of
+one's own are all shown.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -133,8 +134,9 @@ def no_formula(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def weight(row: Row) -> tuple[bool, int, int]:
-    return has_value(row), row.num_seeds, row.variant.get("step", 0)
+def weight(row: Row) -> tuple[bool, int, int, int]:
+    """Of equally many seeds the setting that adds fewest to the usual ones, then the longest."""
+    return has_value(row), row.num_seeds, -len(row.variant), row.variant.get("step", 0)
 
 
 def only(*keys: str) -> Columns:

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["clock", "console", "follows", "progress_bars", "told", "visible"]
+__all__ = ["clock", "console", "follows", "progress_bars", "told"]
 
 SECONDS_BETWEEN_LINES = 20.0
 PLAIN_WIDTH = 110
-UNSEEN = re.compile(  # what moves the cursor, sets the title, or turns the order of letters
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # torch's
 
@@ -51,12 +48,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def visible(text: str) -> str:
-    """A text from elsewhere, its control characters written out: they would command the terminal,
-    or end the line of a table."""
-    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager

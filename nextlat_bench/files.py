@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -12,10 +13,13 @@ from typing import IO, Any
 from uuid import uuid4
 
 __all__ = ["atomic_write", "check_kinds", "digest_of", "named", "parse_json", "read_bytes"]
-__all__ += ["take_lock", "whole_rows"]
+__all__ += ["take_lock", "visible", "whole_rows"]
 
 DEEPEST = 100  # objects and lists of JSON, one in the other
 NESTED = (dict, list)
+UNSEEN = re.compile(  # what moves the cursor, sets the title, or turns the order of letters
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -111,3 +115,9 @@ def digest_of(files: list[Path]) -> str:
         with file.open("rb") as stream:
             whole.update(hashlib.file_digest(stream, "sha256").digest())
     return whole.hexdigest()
+
+
+def visible(text: str) -> str:
+    """A text from elsewhere, its control characters written out: they would command the terminal,
+    or end the line of a table."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from nextlat_bench.console import clock, told, visible
-from nextlat_bench.files import atomic_write
+from nextlat_bench.console import clock, told
+from nextlat_bench.files import atomic_write, visible
 from nextlat_bench.known import known_subject
 from nextlat_bench.measure import (
     chosen_probes,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.console import visible
+from nextlat_bench.files import visible
 from nextlat_bench.run_dir import RunDir, RunDirError, read_json
 
 if TYPE_CHECKING:

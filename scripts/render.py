@@ -18,6 +18,7 @@ from pathlib import Path
 from nextlat_bench.report.columns import DASH
 from nextlat_bench.report.contents import made, names, settled
 from nextlat_bench.report.exhibits import Exhibits, collect_exhibits, run_folders, to_json
+from nextlat_bench.report.facts import brief as file_name
 from nextlat_bench.report.figures import FIGURES, draw
 from nextlat_bench.report.page import page
 from nextlat_bench.report.records import Record, collect, collect_tried, distinct, write
@@ -117,9 +118,9 @@ def machines(records: list[Record], tried: list[Record]) -> str:
     for where, rows in (("tables", records), ("grid", tried)):
         for run in {row.run: row for row in rows if row.step > 0}.values():
             streets = run.task_parameters.get("streets")
-            task = f"{run.task}, {streets['source']}" if isinstance(streets, dict) else run.task
+            map_name = f", {file_name(streets['source'])}" if isinstance(streets, dict) else ""
             facts = kept.get(run.run, {"device": "not kept", "precision": "–"})  # noqa: RUF001
-            who = where, task, run.objective, facts["device"], facts["precision"]
+            who = where, run.task + map_name, run.objective, facts["device"], facts["precision"]
             counted.setdefault(who, []).append(run.seed)
     out = [
         "# Where each run was trained\n",

@@ -10,7 +10,7 @@ from real_runs import here
 from report_records import STREETS, TAXI, record, seeds
 from rich.console import Console
 
-from nextlat_bench.console import visible
+from nextlat_bench.files import visible
 from nextlat_bench.report.figures import encoded, figure
 from nextlat_bench.report.records import distinct
 from nextlat_bench.report.tables import table

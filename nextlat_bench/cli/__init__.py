@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from nextlat_bench.cli import measuring, reading  # the verbs
 from nextlat_bench.cli.options import app
-from nextlat_bench.console import follows, told, visible
+from nextlat_bench.console import follows, told
+from nextlat_bench.files import visible
 
 __all__ = ["app", "main", "measuring", "reading"]
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias, TypeVar
 
-from nextlat_bench.console import visible
+from nextlat_bench.files import visible
 
 __all__ = ["CURRICULUM", "Facts", "Keyed", "brief", "differing", "flat", "grouped", "say"]
 __all__ += ["told_apart"]

@@ -14,8 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from nextlat_bench.console import visible
-from nextlat_bench.files import atomic_write, parse_json, read_bytes
+from nextlat_bench.files import atomic_write, parse_json, read_bytes, visible
 from nextlat_bench.report.facts import (
     CURRICULUM,
     Facts,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from nextlat_bench.console import visible
+from nextlat_bench.files import visible
 from nextlat_bench.registry import check_name
 from nextlat_bench.report.columns import DASH, VARIANT, Column, Layout, label_of
 from nextlat_bench.report.facts import Facts, flat, grouped, say, told_apart

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextlat_bench.console import visible
+from nextlat_bench.files import visible
 from nextlat_bench.report.columns import DASH, PLAIN, VARIANT, Column, label_of
 from nextlat_bench.report.facts import Facts, flat, grouped, told_apart
 from nextlat_bench.report.layouts import LAYOUTS

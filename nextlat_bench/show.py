@@ -17,7 +17,7 @@ def facts_table(title: str, facts: dict[str, str]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, show_header=False, box=SIMPLE, title_justify="left")
+    table = Table(title=visible(title), show_header=False, box=SIMPLE, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")  # a digest is copied whole
     for name, fact in facts.items():
@@ -56,7 +56,7 @@ def run_view(folder: RunDir) -> "Table":
     if folder.is_trained:
         facts["trained"] = settings(read_json(folder.trained))
     facts["state"] = state(folder)
-    return facts_table(visible(str(folder.path)), facts)
+    return facts_table(str(folder.path), facts)
 
 
 def state(folder: RunDir) -> str:

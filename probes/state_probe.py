@@ -104,7 +104,7 @@ class StateProbe(Probe):
         seen, visits = np.unique(labels[train], return_counts=True)
         if len(seen) < 2:
             raise NotApplicable(f"the sequences of {task.name} visit fewer than two states")
-        if len(visits) > visits.sum() / 2:
+        if len(seen) > visits.sum() / 2:
             raise NotApplicable(
                 f"{len(seen):,} states at {visits.sum():,} positions of {task.name} are too many "
                 "to learn: a world's method node(states) can name a part of the state"

@@ -232,7 +232,8 @@ def test_no_pickle_is_loaded_and_no_code_is_run(
     config = tmp_path / "trap" / "config.json"
     mapped = {"AutoConfig": "code.Trap", "AutoModelForCausalLM": "code.Trap"}
     (tmp_path / "trap" / "code.py").write_text("import os; os.mkdir('sprung')")
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": mapped}))
+    named = {"auto_map": mapped, "attn_implementation": "someone/code"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | named))
     tokens = tokens_of(4, 2, 5)
     plain = HuggingFace.load(place / "plain", TASK).log_probs(tokens)
     assert np.array_equal(HuggingFace.load("trap", TASK).log_probs(tokens), plain)

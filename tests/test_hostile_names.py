@@ -52,7 +52,7 @@ def test_a_parameter_commands_no_terminal_and_breaks_no_table() -> None:
 
 
 def test_a_folder_commands_no_terminal(tmp_path: Path) -> None:
-    assert not UNTOLD.search(shown(facts_table("run", {"made on": COMMAND})))
+    assert not UNTOLD.search(shown(facts_table(f"run{COMMAND}", {"made on": COMMAND})))
     refused = here("report", "--records", str(tmp_path / f"no{COMMAND}"))
     assert refused.returncode == 2
     assert not UNTOLD.search(refused.stderr)

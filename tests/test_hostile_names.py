@@ -3,7 +3,10 @@
 import csv
 import io
 import re
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_runs import here
@@ -11,8 +14,9 @@ from report_records import STREETS, TAXI, record, seeds
 from rich.console import Console
 
 from nextlat_bench.files import visible
-from nextlat_bench.report.figures import encoded, figure
-from nextlat_bench.report.records import distinct
+from nextlat_bench.report.contents import made
+from nextlat_bench.report.figures import encoded, figure, figures_of
+from nextlat_bench.report.records import Record, committed, distinct
 from nextlat_bench.report.tables import table
 from nextlat_bench.report.view import measurements_view
 from nextlat_bench.run_dir import RunDir
@@ -44,8 +48,8 @@ def test_a_parameter_commands_no_terminal_and_breaks_no_table() -> None:
     """It may be any text: what parts two words of a task of one's own, say."""
     odd = TAXI | {"streets": STREETS | {"source": f"a\n\nb{COMMAND}"}, "between": "\t"}
     rows = seeds(0.5, None, task_parameters=odd, n_skipped=1, skipped_because=f"x{COMMAND}\ny")
-    made = table("taxi", rows)
-    for text in (made.markdown(), made.latex(), made.csv(), shown(made.terminal())):
+    out = table("taxi", rows)
+    for text in (out.markdown(), out.latex(), out.csv(), shown(out.terminal())):
         assert r"a\n\nb" in text.replace("\\textbackslash{}", "\\").replace("\\\\", "\\")
         assert not UNTOLD.search(text)
     assert not UNTOLD.search(shown(measurements_view(rows)))
@@ -108,3 +112,38 @@ def test_what_is_locked_is_a_file_of_the_folder(tmp_path: Path) -> None:
         assert not (run.path / ".left.tmp").exists()
     assert (run.path / "kept").is_dir()
     assert precious.read_text() == "all my work"
+
+
+@pytest.fixture(scope="module")
+def few() -> dict[str, list[Record]]:
+    """Of each of our tasks, the committed records of one run of each objective."""
+    kept: dict[tuple[str, str], str] = {}
+    found = defaultdict(list)
+    for r in committed():
+        if kept.setdefault((r.task, r.objective), r.run) == r.run:
+            found[r.task].append(r)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "part", "name"),
+    [
+        ("a5", "task_parameters", "length"),
+        ("a5", "objective_parameters", "horizon"),
+        ("path_star", "task_parameters", "degree"),
+        ("a5", "task_parameters", "group"),
+        ("countdown", "objective_parameters", "horizon"),
+    ],
+)
+@pytest.mark.parametrize("odd", ["x", [1], 0])
+def test_what_is_reckoned_with_may_be_no_number(
+    few: dict[str, list[Record]], task: str, part: str, name: str, odd: Any
+) -> None:
+    """Another's objective may call anything a horizon, and a record may be written by hand."""
+    rows = [replace(r, **{part: getattr(r, part) | {name: odd}}) for r in few[task]]
+    assert "NextLat" in made(task, rows).markdown()
+    for what in ("claims", "validity"):
+        assert made(what, rows).markdown()
+    for drawing in figures_of(task, rows):
+        if "training" not in drawing:
+            figure(drawing, rows)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
-from nextlat_bench.report.facts import Facts, told_apart
+from nextlat_bench.report.facts import Facts, number, told_apart
 from nextlat_bench.report.records import Record
 from nextlat_bench.report.statistics import Estimate, middle_of_seeds, over_seeds, share_of_seeds
 
@@ -70,7 +70,7 @@ class Column:
     def _conditions(self, record: Record) -> Sequence[str]:
         if not self.multiple:  # one's own may hold braces
             return self.conditions
-        length = self.multiple * record.task_parameters.get("length", 0)
+        length = self.multiple * (number(record.task_parameters, "length") or 0)
         return [condition.format(length) for condition in self.conditions]
 
     def cell(self, records: Sequence[Record]) -> Estimate:

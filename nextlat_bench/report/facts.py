@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from nextlat_bench.files import visible
 
 __all__ = ["CURRICULUM", "Facts", "Keyed", "brief", "differing", "flat", "grouped", "say"]
-__all__ += ["told_apart"]
+__all__ += ["number", "told_apart"]
 
 T = TypeVar("T")
 CURRICULUM = ("growth",)  # parameters of tasks that shape the training alone
@@ -29,6 +29,13 @@ def _text(facts: Facts) -> str:
     """Of equal facts the same. None is what is lacked, as where a field came later, at None."""
     known = {key: value for key, value in facts.items() if value is not None}
     return json.dumps(known, sort_keys=True)
+
+
+def number(facts: Mapping[str, Any], key: str) -> int | float | None:
+    """A fact to reckon with; where it is not one number, as another's own parameter of the same
+    name may be, None."""
+    value = facts.get(key)
+    return value if type(value) in (int, float) else None
 
 
 def flat(parameters: Mapping[str, Any], prefix: str = "") -> Facts:

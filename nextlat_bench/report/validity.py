@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
+from math import nan
 from typing import Any, TypeAlias
 
 from nextlat_bench.report.columns import DASH, REFERENCES, Column, Layout
-from nextlat_bench.report.facts import Facts, grouped
+from nextlat_bench.report.facts import Facts, grouped, number
 from nextlat_bench.report.layouts import DETOUR, GREEDY, LAYOUTS, compression, countdown, rank
 from nextlat_bench.report.records import Record, distinct, one_protocol
 from nextlat_bench.report.sheets import Grid, Sheet
@@ -174,20 +175,22 @@ def passes(known: Any, record: Record, truth: Record | None) -> bool | None:
         return {"<": below, ">": above, "=": near}[known]
     if isinstance(known, list):
         return bool(known[0] <= value <= known[1])
-    number = _number(known, record.task_parameters)
-    if number in (0, 1):
-        return value == number
-    return value - 2 * (value - low) <= number <= value + 2 * (high - value)
+    exact = _number(known, record.task_parameters)
+    if exact in (0, 1):
+        return value == exact
+    return value - 2 * (value - low) <= exact <= value + 2 * (high - value)
 
 
 def _number(known: Any, parameters: Facts) -> float:
-    """A number, the name of a parameter, or one over either."""
+    """A number, the name of a parameter, or one over either; of a parameter that is none, NaN."""
     if not isinstance(known, str):
         return float(known)
     one, slash, rest = known.partition("/")
     name = rest if slash else one
-    number = float(parameters.get(name, name))
-    return float(one) / number if slash else number
+    value = number(parameters, name) if name in parameters else float(name)
+    if not slash:
+        return nan if value is None else value
+    return float(one) / value if value else nan
 
 
 # ---- what published scripts read

@@ -12,7 +12,7 @@ from importlib import resources
 from math import inf
 
 from nextlat_bench.report.columns import Column, label_of
-from nextlat_bench.report.facts import Facts, grouped
+from nextlat_bench.report.facts import Facts, grouped, number
 from nextlat_bench.report.layouts import LAYOUTS
 from nextlat_bench.report.statistics import Estimate, difference
 from nextlat_bench.report.tables import Block, Row
@@ -136,8 +136,8 @@ def _chosen(claim: Claim, blocks: Sequence[Block]) -> list[Block]:
     for _, group in grouped(blocks, lambda b: {k: b.facts[k] for k in b.facts if k != SIZE}):
         fixed = [block for block in group if block.facts.get(SIZE) is not None]
         if claim.rule == "solves":  # drawn afresh is most of all
-            most = max(float(block.facts.get(SIZE) or inf) for block in group)
-            chosen += [b for b in group if float(b.facts.get(SIZE) or inf) == most]
+            most = max(number(block.facts, SIZE) or inf for block in group)
+            chosen += [b for b in group if (number(b.facts, SIZE) or inf) == most]
         elif claim.fixed_data:
             chosen += fixed if len({block.facts[SIZE] for block in fixed}) > 1 else []
         else:
@@ -195,8 +195,8 @@ def _index(claim: Claim, key: str) -> int:
     return [column.key for column in LAYOUTS[claim.table].columns].index(key)
 
 
-def _horizon(row: Row) -> int:
-    return int(row.variant.get("horizon") or 0)
+def _horizon(row: Row) -> float:
+    return number(row.variant, "horizon") or 0
 
 
 def _first(claim: Claim, rows: Sequence[Row], key: str) -> Row | None:

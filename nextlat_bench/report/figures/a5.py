@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nextlat_bench.report.columns import Column, Layout
+from nextlat_bench.report.facts import number
 from nextlat_bench.report.figures.scene import Drawing, Scene, ours
 from nextlat_bench.report.figures.style import (
     CHANCE,
@@ -57,14 +58,15 @@ def place(column: Column) -> tuple[str, int]:
 def lengths(scene: Scene) -> "Figure":
     """Accuracy at each position: up to three training lengths, and far beyond."""
     blocks, measured = scene.blocks, [place(column)[1] for column in scene.layout.columns]
-    far = any(length > 3 * block.facts["length"] for length in measured for block in blocks)
+    lengths_taught = [number(block.facts, "length") or 1 for block in blocks]
+    far = any(length > 3 * taught for length in measured for taught in lengths_taught)
     out, axes = canvas(len(blocks), 1 + far, 3.8, (2.0, 1.0) if far else None)
-    for i, block in enumerate(blocks):
-        panels, taught = axes[(1 + far) * i :][: 1 + far], block.facts["length"]
+    for i, (block, taught) in enumerate(zip(blocks, lengths_taught, strict=True)):
+        panels = axes[(1 + far) * i :][: 1 + far]
         known = lines(panels, scene, block)
         for panel in panels:
             panel.set_ylim(0, 103)
-            if order := ORDERS.get(block.facts["group"]):
+            if order := ORDERS.get(str(block.facts.get("group"))):
                 panel.axhline(100 / order, **CHANCE)
         near, *beyond = panels
         near.axvline(taught, color=GREY, linewidth=1.0)

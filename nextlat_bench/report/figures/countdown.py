@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from nextlat_bench.report.facts import number
 from nextlat_bench.report.figures.scene import Drawing, Scene, only, value
 from nextlat_bench.report.figures.style import (
     GREY,
@@ -28,15 +29,15 @@ def horizons(scene: Scene) -> "Figure":
     blocks, objectives = scene.blocks, scene.objectives
     out, axes = canvas(len(blocks), 1, height=3.8)
     for panel, block in zip(axes, blocks, strict=True):
-        given = {row.variant.get("horizon") for row in block.rows}
-        known = sorted(h for h in given if isinstance(h, int))
+        given = {number(row.variant, "horizon") for row in block.rows}
+        known = sorted(h for h in given if h is not None)
         place = {None: -0.6} | {h: float(i) for i, h in enumerate(known)}
         beside = dict.fromkeys(place.values(), 0.05)  # of the mean, for the next seeds there
         for objective in objectives:
             colour, marker = look(objective)
             rows = [row for row in block.rows if row.drawn_as == objective]
             points = [
-                (x, r) for h, x in place.items() for r in rows if r.variant.get("horizon") == h
+                (x, r) for h, x in place.items() for r in rows if number(r.variant, "horizon") == h
             ]
             for source, column, looks in (
                 ("paper", RELEASED, PAPER | {"markerfacecolor": "none"}),

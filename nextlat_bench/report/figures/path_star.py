@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from nextlat_bench.report.facts import number
 from nextlat_bench.report.figures.scene import Drawing, Scene, only, seeds_beside, value
 from nextlat_bench.report.figures.style import (
     CHANCE,
@@ -34,7 +35,7 @@ def by_graph(blocks: list[Block]) -> dict[str, list[Block]]:
         if block.records:
             found[json.dumps(graph, sort_keys=True)].append(block)
     for its in found.values():
-        its.sort(key=lambda block: block.facts.get("num_train") or float("inf"))
+        its.sort(key=lambda block: number(block.facts, "num_train") or float("inf"))
     return found
 
 
@@ -72,7 +73,7 @@ def graphs(scene: Scene) -> "Figure":
                     axes[0].bar(left, value(row), 0.86 * wide, color=colour)
             for beside, row in seeds_beside(rows):
                 axes[0].plot(left + beside * wide, value(row), **SEED)
-        if degree := block.facts.get("degree"):
+        if degree := number(block.facts, "degree"):
             axes[0].plot([x - 0.44, x + 0.44], [100 / degree] * 2, **CHANCE)
     texts = [block.heading.partition(":")[0].replace(", ", "\n") for block in blocks]
     axes[0].set_xticks(range(len(blocks)), texts)
@@ -111,8 +112,9 @@ def data(scene: Scene) -> "Figure":
                 for beside, row in seeds_beside(rows):
                     looks = SEED | {"markeredgecolor": colour}
                     panel.plot(x + aside + 0.05 * beside, value(row), **looks)
-        panel.axhline(100 / blocks[0].facts["degree"], **CHANCE)
-        sizes = [block.facts.get("num_train") for block in blocks]
+        if degree := number(blocks[0].facts, "degree"):
+            panel.axhline(100 / degree, **CHANCE)
+        sizes = [number(block.facts, "num_train") for block in blocks]
         panel.set_xticks(range(len(sizes)), [f"{n:,}" if n else "never repeated" for n in sizes])
         panel.set(xlabel="training graphs", ylabel="whole paths right, %", ylim=(0, 103))
         panel.set_xlim(-0.3, len(sizes) - 0.7)

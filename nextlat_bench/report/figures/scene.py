@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nextlat_bench.report.columns import REFERENCES, Column, Layout, label_of
 from nextlat_bench.report.exhibits import Exhibits
+from nextlat_bench.report.facts import number
 from nextlat_bench.report.layouts import layout_of
 from nextlat_bench.report.records import Distinct, Record, distinct
 from nextlat_bench.report.tables import Block, Row, blocks_of
@@ -71,8 +72,9 @@ class Scene:
         for who in self.objectives:
             rows = [r for r in self.rows if r.drawn_as == who and has_value(r)]
             mine = [] if self.by_horizon else [r for r in rows if r.source == "measured"]
-            horizons = dict.fromkeys(r.variant.get("horizon") for r in mine)  # block by block
-            label = label_of(who, ", ".join(f"d={h}" for h in horizons if h is not None))
+            horizons = (r.variant.get("horizon") for r in mine)  # block by block
+            said = dict.fromkeys(f"d={h}" for h in horizons if h is not None)
+            label = label_of(who, ", ".join(said))
             found[who] = no_formula(label)
         return found
 
@@ -116,7 +118,7 @@ def chosen(rows: Sequence[Row], by_horizon: bool) -> tuple[list[Row], list[str]]
     the labels of those that were chosen of several."""
 
     def who(row: Row) -> tuple[str, object]:
-        return row.drawn_as, row.variant.get("horizon") if by_horizon else None
+        return row.drawn_as, number(row.variant, "horizon") if by_horizon else None
 
     variants: dict[tuple[str, object], list[Row]] = {}
     for row in rows:

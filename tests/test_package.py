@@ -4,8 +4,10 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -195,12 +197,32 @@ def test_all_names_exist(name: str) -> None:
         assert hasattr(module, public)
 
 
-def test_no_registry_host_and_no_path_of_one_machine() -> None:
-    tracked = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
-    ).stdout.split()
-    if not tracked:
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """The files of this git checkout."""
+    listed = ["git", "-C", str(ROOT), "ls-files"]
+    found = subprocess.run(listed, capture_output=True, text=True, check=False).stdout.split()
+    if not found:
         pytest.skip("not a git checkout")
+    return found
+
+
+def test_the_source_distribution_has_all_that_its_tests_and_documents_need(
+    tracked: list[str], tmp_path: Path
+) -> None:
+    for name in tracked:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    build = "import setuptools.build_meta as b; print(b.build_sdist('dist'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True
+    )
+    with tarfile.open(tmp_path / "dist" / done.stdout.split()[-1]) as made:
+        inside = {name.partition("/")[2] for name in made.getnames()}
+    assert not [name for name in tracked if name not in inside and name[0] != "."]
+
+
+def test_no_registry_host_and_no_path_of_one_machine(tracked: list[str]) -> None:
     hosts = ("pypi" + ".org", "pythonhosted" + ".org", os.sep + "work" + os.sep)
     for name in tracked:
         path = ROOT / name

@@ -17,6 +17,7 @@ __all__ = [
     "accepts",
     "documents",
     "end_of",
+    "held_out_states",
     "history_pairs",
     "is_legal",
     "outcomes",
@@ -146,6 +147,22 @@ def read_in_step(
     return Reading(out, lengths, by_first, by_second)
 
 
+def held_out_states(task: Task, group: int, n: int, rng: np.random.Generator) -> IntArray:
+    """(group, <= n) states to ask about: those that held-out prompts describe or, where a state has
+    its depth, within held-out sequences, as deep as the others of its column and before the last
+    token. Fewer than n only where the split holds fewer."""
+    world, prompts = world_of(task), task.prompts("test", 0, group * n)
+    n, first = len(prompts) // group, prompts.shape[1]
+    states = world.start(prompts[: group * n])
+    if world.depth(states) is None:
+        return states.reshape(group, n)
+    batch = task.sample("test", 0, group * n)
+    states = replay(world, world.start(batch.tokens[:, :first]), batch.tokens[:, first:])
+    longest = (batch.lengths - first).reshape(group, n).min(axis=0) - 1
+    depth = rng.integers(1, np.maximum(longest, 1), endpoint=True)
+    return np.asarray(states.reshape(group, n, -1)[:, np.arange(n), depth])
+
+
 class HistoryPairs(NamedTuple):
     """Two histories of one length, and the states that they lead to, for each of n trials."""
 
@@ -167,15 +184,18 @@ def history_pairs(
     """(n,), (n,) states -> two different histories of equal length k for each pair of states,
     grouped by k, at most `batch` pairs a group, and why some pairs have none.
 
-    k is uniform in 1..(limit - shortest - 4) (Vafa et al. 2024): `limit` tokens may follow a
-    prompt in the task's sequences, and `shortest` turns lead to the end from the farther state.
+    k is the states' depth where they have one, else uniform in 1..(limit - shortest - 4) (Vafa et
+    al. 2024): `limit` tokens may follow a prompt in the task's sequences, and `shortest` turns lead
+    to the end from the farther state.
     """
     world, pad = world_of(task), task.vocab.pad
-    limit = task.max_length - task.prompts("test", 0, 1).shape[1]
-    to_end = world.distance(first), world.distance(second)  # counts `end` too, hence 3, not 4
-    longest = limit - np.maximum(*to_end) - 3
-    longest[np.minimum(*to_end) < 0] = 0
-    length = np.where(longest > 0, rng.integers(1, np.maximum(longest, 1), endpoint=True), 0)
+    length = world.depth(first)
+    if length is None:
+        limit = task.max_length - task.prompts("test", 0, 1).shape[1]
+        to_end = world.distance(first), world.distance(second)  # counts `end` too, hence 3, not 4
+        longest = limit - np.maximum(*to_end) - 3
+        longest[np.minimum(*to_end) < 0] = 0
+        length = np.where(longest > 0, rng.integers(1, np.maximum(longest, 1), endpoint=True), 0)
     why = Counter({"too far from the end for any history": int((length == 0).sum())})
     groups = []
     for k in np.unique(length[length > 0]).tolist():

@@ -15,10 +15,10 @@ from nextlat_bench.probes._sampling import (
     MAX_ROWS,
     HistoryPairs,
     end_of,
+    held_out_states,
     history_pairs,
     read_in_step,
     room,
-    world_of,
 )
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
@@ -77,7 +77,7 @@ class Compression(Probe):
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
-        states = world_of(task).start(task.prompts("test", 0, self.num_states))
+        (states,) = held_out_states(task, 1, self.num_states, rng)
         batch = max(1, MAX_ROWS // self.num_continuations)
         groups, why = history_pairs(task, states, states, rng, batch)
         why["beyond the split"] = self.num_states - len(states)

@@ -17,6 +17,7 @@ from nextlat_bench.probes._sampling import (
     HistoryPairs,
     accepts,
     end_of,
+    held_out_states,
     history_pairs,
     is_legal,
     read_in_step,
@@ -128,8 +129,7 @@ class Distinction(Probe):
     def measure(
         self, subject: Subject, task: Task, rng: np.random.Generator
     ) -> Iterator[Measurement]:
-        states = world_of(task).start(task.prompts("test", 0, 2 * self.num_pairs))
-        first, second = states[: len(states) // 2], states[len(states) // 2 :][: len(states) // 2]
+        first, second = held_out_states(task, 2, self.num_pairs, rng)
         different = first != second
         first, second = first[different], second[different]
         batch = max(1, MAX_ROWS // self.num_continuations)

@@ -151,6 +151,11 @@ class World(ABC):
     def distance(self, states: IntArray) -> IntArray:
         """(n,): fewest tokens to the end state (0 there), -1 where it cannot be reached."""
 
+    def depth(self, states: IntArray) -> IntArray | None:
+        """(n,): how many tokens after a prompt every history of a state has, where a state says so,
+        as the stones on a board do. None: states have histories of many lengths."""
+        return None
+
 
 class Task(ABC):
     """A frozen, keyword-only dataclass: its fields are its parameters, validated when made."""

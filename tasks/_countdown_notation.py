@@ -80,7 +80,7 @@ class Notation:
         a, operation, b, result = np.moveaxis(equations, 2, 0)
         equals, comma = np.full_like(a, self.equals), np.full_like(a, self.comma)
         tokens = np.stack((a, self.operations[operation], b, equals, result, comma), axis=2)
-        return tokens.reshape(len(tokens), -1).astype(np.int32)
+        return tokens.reshape(len(tokens), 6 * equations.shape[1]).astype(np.int32)
 
     def read(self, completions: IntArray) -> tuple[IntArray, BoolArray]:
         """(n, C) -> (n, k - 1, 4) equations, and (n,): are the commas, `end` and padding right?

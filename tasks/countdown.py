@@ -17,6 +17,7 @@ whether the target can still be reached, so that a model must plan before its fi
 array([ True,  True])
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -42,12 +43,14 @@ from nextlat_bench.tasks._countdown_notation import Notation
 from nextlat_bench.tasks._countdown_solver import (
     MAX_INPUTS,
     MAX_LARGEST,
+    OPERATIONS,
     apply,
     solvable,
     solve,
 )
 from nextlat_bench.tasks._countdown_world import CountdownWorld
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, row_hash, split_by_hash
+from nextlat_bench.tasks._free_text import equations_in
 
 __all__ = ["Countdown", "CountdownWorld"]
 
@@ -149,6 +152,24 @@ class Countdown(DrawnTask):
         k, first = self.num_inputs, self.notation.prompt_length
         solution = "".join(words[first:]).removesuffix("end").replace(",", ", ")
         return f"{','.join(words[:k])} -> {''.join(words[k : k + 1])}: {solution}".rstrip(": ")
+
+    def completions(self, texts: Sequence[str]) -> IntArray:
+        """n free texts -> (n, max_new_tokens): the solution that each ends with, for `check`.
+
+        The last statements with k - 1 operations together count, as equations or one expression,
+        `(83-14)/(91-88)`, which is worked out by precedence, from left to right. Words around
+        them, LaTeX and other signs for - * / do no harm; a false `=`, a decimal, another operation
+        or a text without so many operations leaves -1, which is never right.
+        """
+        equations = np.full((len(texts), self.num_inputs - 1, 4), -1, np.int64)
+        for row, text in enumerate(texts):
+            for e, (a, sign, b, c) in enumerate(equations_in(text, self.num_inputs - 1)):
+                equations[row, e] = a, OPERATIONS.index(sign), b, c
+        equations[(equations > self.largest).any(axis=2)] = -1
+        tokens = self.notation.write(equations)
+        assert self.vocab.end is not None
+        tokens[:, -1] = self.vocab.end
+        return tokens
 
     def check(self, prompts: IntArray, completions: IntArray) -> BoolArray:
         """Exactly k - 1 right equations that use every number once and leave the target alone,

@@ -21,6 +21,7 @@ there, and each later node follows from the one before.
 array([ True,  True])
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -46,6 +47,7 @@ from nextlat_bench.tasks._core import (
     check_tokens,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
+from nextlat_bench.tasks._free_text import numbers_in
 
 __all__ = ["PathStar", "PathStarWorld"]
 
@@ -138,6 +140,19 @@ class PathStar(DrawnTask):
         for mark in "|/=":
             text = text.replace("," + mark, mark).replace(mark + ",", mark)
         return text
+
+    def completions(self, texts: Sequence[str]) -> IntArray:
+        """n free texts -> (n, max_new_tokens): the path that each ends with, and `end`.
+
+        The last list of two or more numbers counts, with commas, spaces or arrows between them;
+        -1, which is never right, throughout where it has not `length` nodes.
+        """
+        tokens = np.full((len(texts), self.max_new_tokens), -1, np.int32)
+        for row, text in enumerate(texts):
+            nodes = numbers_in(text)
+            if len(nodes) == self.length and max(nodes) < self.num_nodes:
+                tokens[row] = [*nodes, self.vocab.ids["end"]]
+        return tokens
 
     def answers(self, tokens: IntArray) -> IntArray | None:
         """Teacherless, (n, L) -> (n, L): the path and the end, -1 inside the prompt."""

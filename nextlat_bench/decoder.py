@@ -285,4 +285,4 @@ def initialise(module: nn.Module, zero_residual: bool = False) -> None:
 
 def count_parameters(module: nn.Module) -> int:
     """Trainable numbers."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

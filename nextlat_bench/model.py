@@ -17,7 +17,7 @@ class Model(nn.Module):
         length = max(run.training.row_length or 0, run.task.longest)
         vocab, objective = run.task.vocab, run.objective
         self.decoder: Decoder = objective.decoder(run.decoder, len(vocab), length)
-        self.extra: nn.Module = objective.init(run.decoder, vocab.end)
+        self.extra: nn.Module = objective.init_beside(self.decoder, run.decoder, vocab.end)
         if not isinstance(self.extra, nn.Module):
             what = type(self.extra).__name__
             raise ValueError(f"{objective.name}.init gave a {what}: expected a torch.nn.Module")

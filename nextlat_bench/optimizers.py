@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nextlat_bench.device import native_bf16
 from nextlat_bench.run import Training
+from nextlat_bench.tasks._core import is_number
 
 __all__ = ["Muon", "make_optimizers", "takes_muon"]
 
@@ -89,40 +90,55 @@ def takes_muon(training: Training, name: str, parameter: Tensor) -> bool:
     return training.optimizer != "adamw" and parameter.ndim == 2 and not is_table
 
 
-def make_optimizers(training: Training, model: nn.Module) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    training: Training, model: nn.Module, rate_of: Callable[[str], float] = lambda name: 1.0
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks and extra modules, AdamW for embeddings, head, vectors;
-    or AdamW for all. Weight decay acts on tensors of two and more dimensions.
+    or AdamW for all. Weight decay acts on tensors of two and more dimensions. What requires no
+    gradient is left alone.
 
     Muon comes as two optimizers of a half each, which can work side by side.
+    rate_of: by a parameter's name, the share of the learning rate at which it moves; by its shares
+    AdamW has more groups, and there are more optimizers of Muon.
     """
-    matrices: list[tuple[nn.Parameter, int]] = []
-    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "plain": []}
+    matrices: dict[float, list[tuple[nn.Parameter, int]]] = {1.0: []}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        share = rate_of(name)
+        if not is_number(share):
+            raise ValueError(f"rate_of({name!r}) = {share!r}: expected a number, 0 or more")
         if takes_muon(training, name, parameter):
             split = training.optimizer == "split_muon"
-            matrices.append((parameter, PARTS.get(name.split(".")[-2], 1) if split else 1))
+            parts = PARTS.get(name.split(".")[-2], 1) if split else 1
+            matrices.setdefault(share, []).append((parameter, parts))
         else:
-            groups["decayed" if parameter.ndim >= 2 else "plain"].append(parameter)
+            groups.setdefault((share, parameter.ndim >= 2), []).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
         AdamW(
             [
-                {"params": groups["decayed"], "weight_decay": training.weight_decay},
-                {"params": groups["plain"], "weight_decay": 0.0},
+                {
+                    "params": parameters,
+                    "weight_decay": training.weight_decay if decayed else 0.0,
+                    "lr": training.learning_rate * share,
+                }
+                for (share, decayed), parameters in groups.items()
             ],
-            lr=training.learning_rate,
             betas=(0.9, 0.95),
             eps=1e-8,
             fused=True,
         )
     ]
-    matrices.sort(key=lambda matrix: matrix[0].numel())
-    options: dict[str, Any] = {
-        "lr": training.muon_learning_rate,
-        "weight_decay": training.weight_decay,
-    }
-    for half in (matrices[::2], matrices[1::2]):
-        if half:
-            optimizers.append(Muon(half, **options))
+    for share, alike in matrices.items():
+        alike.sort(key=lambda matrix: matrix[0].numel())
+        options: dict[str, Any] = {
+            "lr": training.muon_learning_rate * share,
+            "weight_decay": training.weight_decay,
+        }
+        for half in (alike[::2], alike[1::2]):
+            if half:
+                optimizers.append(Muon(half, **options))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

@@ -19,7 +19,7 @@ from nextlat_bench.device import chosen_device, chosen_precision, native_bf16
 from nextlat_bench.model import Model, build
 from nextlat_bench.optimizers import make_optimizers, takes_muon
 from nextlat_bench.registry import check_name
-from nextlat_bench.run import Run
+from nextlat_bench.run import Run, Training
 from nextlat_bench.show import facts_table, settings
 from nextlat_bench.tasks._core import Task
 from nextlat_bench.train import micro_batches_of
@@ -34,6 +34,7 @@ SAMPLE = 1_024  # examples, at most, that stand for a step's
 FULL = 8  # of those that are not at hand
 ADAM_BYTES = 4 + 4 + 8  # a weight, its gradient and two moments, float32
 MUON_BYTES = 4 + 4 + 4  # of which Muon has one
+FROZEN_BYTES = 4  # a weight that no step trains
 SECONDS_OF_TRIAL = 2.0  # of arithmetic in one step tried, at this machine's matrix rate
 TRIED_STEPS = 3
 MOST_MEMORY = 0.25  # of this machine's, that a trial's weights may take
@@ -80,10 +81,17 @@ def cost(run: Run) -> dict[str, float]:
         "positions_per_step": sum(b.tokens.numel() for b in batches) * share,
         "flops_per_step": arithmetic(run, model, batches) * share,
         "weight_bytes": sum(
-            weight.numel() * (MUON_BYTES if takes_muon(training, name, weight) else ADAM_BYTES)
+            weight.numel() * bytes_each(training, name, weight)
             for name, weight in model.named_parameters()
         ),
     }
+
+
+def bytes_each(training: Training, name: str, weight: Tensor) -> int:
+    """Of a number in a parameter of this name: itself and what training it takes."""
+    if not weight.requires_grad:
+        return FROZEN_BYTES
+    return MUON_BYTES if takes_muon(training, name, weight) else ADAM_BYTES
 
 
 def full(task: Task) -> TensorBatch:
@@ -177,7 +185,7 @@ def trial(run: Run, counted: Mapping[str, float], rate: float) -> Trial | None:
     tried = replace(run, training=replace(run.training, examples=examples))
     last = run.training.steps * run.training.examples // examples  # where examples are longest
     model = build(tried).to(device)
-    optimizers = make_optimizers(run.training, model)
+    optimizers = make_optimizers(run.training, model, run.objective.rate_of)
     precision = chosen_precision(run.training, device)
     with Workers(parts, None, device, precision) as workers:
         (whole, some), (half, fewer) = (kept(tried, model, last, n, workers) for n in (1, 2))

@@ -20,7 +20,7 @@ from nextlat_bench.decoder import Block, count_parameters
 from nextlat_bench.device import chosen_device
 from nextlat_bench.files import named
 from nextlat_bench.model import Model, build
-from nextlat_bench.objectives._core import Losses
+from nextlat_bench.objectives._core import Losses, Objective
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.provenance import settle_provenance
 from nextlat_bench.run import Run
@@ -109,7 +109,7 @@ def train(
     if sharded:  # before it moves: no GPU need hold all of it
         sharding.shard(model.decoder.blocks, device)
     model.to(device)
-    optimizers = make_optimizers(run.training, model)
+    optimizers = make_optimizers(run.training, model, run.objective.rate_of)
     if checkpoint is not None:
         with fitting(run_dir):
             restore_moments(checkpoint, optimizers)
@@ -135,6 +135,8 @@ def train(
             workers.update(optimizers, run.training.rate(step))
 
             done = step + 1
+            with torch.no_grad():
+                run.objective.after_step(model.decoder, model.extra, done, run.training.steps)
             tokens_seen += sum(int((b.document >= 0).sum()) for b in micro_batches)
             loss = mean([part.total for part in losses], device)
             if not math.isfinite(loss):
@@ -179,6 +181,9 @@ def check_processes(run: Run, sharded: bool) -> None:
     parallel.check_parts(run.training.micro_batches)
     if sharded:
         sharding.check(run.training)
+        if type(run.objective).after_step is not Objective.after_step:
+            who = run.objective.name
+            raise ValueError(f"{who}.after_step reads whole weights: leave out --shard")
 
 
 def micro_batches_of(run: Run, step: int, device: str) -> list[TensorBatch]:

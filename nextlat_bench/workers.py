@@ -56,7 +56,7 @@ class Workers:
         alone keeps its hidden states."""
         if self.sharded:
             return self.sharded_gradients(objective, model, micro_batches)
-        parameters = list(model.parameters())
+        parameters = [p for p in model.parameters() if p.requires_grad]
 
         def work(batch: TensorBatch) -> tuple[Losses, tuple[Tensor | None, ...]]:
             losses = self.losses(objective, model, batch)
@@ -105,7 +105,8 @@ class Workers:
             losses = self.losses(objective, model, batch)
             losses.total.backward()  # type: ignore[no-untyped-call]
             found.append(without_hidden(losses) if found else losses)
-        kept_whole = [p for p in model.parameters() if not sharding.is_sharded(p)]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        kept_whole = [p for p in trained if not sharding.is_sharded(p)]
         sums = parallel.add_gradients(kept_whole, [p.grad for p in kept_whole])
         for parameter, total in zip(kept_whole, sums, strict=True):
             parameter.grad = None if total is None else total / parallel.size()

@@ -46,7 +46,9 @@ def equations_in(text: str, count: int) -> list[Equation]:
     They stand in whole statements, as `83-14=69, 91-88=3, 69/3=23` or `(83-14)/(91-88) = 23`, with
     any words around them. All sides of a statement must be equal. None: []
     """
-    text = FRACTION.sub(r"((\1)/(\2))", text.translate(SIGNS))
+    text = text.translate(SIGNS)
+    for _ in range(count):  # one in another
+        text = FRACTION.sub(r"((\1)/(\2))", text)
     for pattern, by in REPLACED:
         text = pattern.sub(by, text)
     statements = [s for s in STATEMENT.findall(text) if re.search("[0-9]", s)]

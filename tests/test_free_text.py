@@ -50,6 +50,11 @@ def test_countdown_by_hand(text: str, right: bool) -> None:
     assert COUNTDOWN.check(PROMPT, COUNTDOWN.completions([text])) == right
 
 
+def test_fractions_stand_in_fractions() -> None:
+    found = equations_in(r"\frac{\dfrac{24}{2}}{3+1}", 3)
+    assert found == [(24, "/", 2, 12), (3, "+", 1, 4), (12, "/", 4, 3)]
+
+
 def test_what_it_writes_it_reads() -> None:
     for task in (COUNTDOWN, STAR):
         tokens = task.sample("test", 0, 500).tokens

@@ -163,8 +163,7 @@ def test_a_reason_is_said_once_for_all_columns_and_seeds() -> None:
         object.__setattr__(r, "skipped_because", r.skipped_because.replace("RUN", r.run))
     notes = [note for note in table("path_star", renamed).notes if "no value" in note]
     assert notes == [
-        "Path, greedy %, Branch %, Solved %: no value for NextLat (seed 0), NextLat (seed 1) "
-        "(it has no answer)."
+        "Path, greedy %; Branch %; Solved %: no value for NextLat (seeds 0, 1) (it has no answer)."
     ]
 
 

@@ -75,6 +75,12 @@ class Objective(ABC):
         """
         return nn.Module()
 
+    def init_beside(
+        self, decoder: Decoder, config: DecoderConfig, end: int | None = None
+    ) -> nn.Module:
+        """`init`, for modules that are made of the decoder: a teacher begins as its copy."""
+        return self.init(config, end)
+
     @abstractmethod
     def loss(self, decoder: Decoder, extra: nn.Module, batch: TensorBatch) -> Losses:
         """The losses of one micro-batch, of (B, T) tokens; `total` is minimised.
@@ -82,6 +88,19 @@ class Objective(ABC):
         `decoder` and `extra` are what `decoder` and `init` made. It must be a function of its
         arguments alone, so that a resumed run repeats it: draw from `stream_of(batch)`.
         """
+
+    def after_step(self, decoder: Decoder, extra: nn.Module, done: int, steps: int) -> None:
+        """Called without gradients when `done` of `steps` steps have moved the weights, in each
+        process alike: for a teacher that follows them, or a weight of the loss that grows.
+
+        What it changes has to be a parameter or a buffer, which a checkpoint holds.
+        """
+        return
+
+    def rate_of(self, name: str) -> float:
+        """The share of the learning rate at which the parameter of this name, as `extra.weight`,
+        is trained."""
+        return 1.0
 
     def hidden(
         self,

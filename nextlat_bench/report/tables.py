@@ -172,8 +172,8 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
             if skipped := sum(r.n_skipped for r in group):
                 text = f"{skipped:,} trials skipped in all {because}"
                 said.setdefault(text, []).append(column.heading)
-            if who := {label_of(r.objective, f"seed {r.seed}") for r in group if r.value is None}:
-                text = f"no value for {', '.join(sorted(who))} {because}"
+            if lacking := [r for r in group if r.value is None]:
+                text = f"no value for {_seeds_of(lacking)} {because}"
                 said.setdefault(text, []).append(column.heading)
     if others := sorted({r.objective for r in records} - set(shown)):
         said[f"measured but not shown: {', '.join(others)}"] = []
@@ -181,8 +181,19 @@ def _remarks(layout: Layout, records: Sequence[Record]) -> list[str]:
         f"probe {probe}: {', '.join([f'{_span(trials)} trials a seed', *rest])}"
         for (probe, *rest), trials in protocols.items()
     ]
-    what = [f"{', '.join(where)}: {text}" if where else text for text, where in said.items()]
+    what = [f"{'; '.join(where)}: {text}" if where else text for text, where in said.items()]
     return [", ".join(about), *how, *what]
+
+
+def _seeds_of(records: Sequence[Record]) -> str:
+    found: dict[str, set[int]] = {}
+    for record in records:
+        found.setdefault(record.objective, set()).add(record.seed)
+    named = (
+        label_of(who, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}")
+        for who, its in found.items()
+    )
+    return ", ".join(sorted(named))
 
 
 def _because(record: Record) -> Facts:
@@ -210,7 +221,7 @@ def fewer(columns: Sequence[Column], rows: Iterable[Row]) -> list[str]:
             if row.source == "measured" and 0 < cell.num_seeds < row.num_seeds:
                 text = f"{cell.num_seeds} of the {row.num_seeds} seeds of {row.label}"
                 said.setdefault(text, []).append(column.heading)
-    return [f"{', '.join(heads)}: {text}" for text, heads in said.items()]
+    return [f"{'; '.join(heads)}: {text}" for text, heads in said.items()]
 
 
 def _paired(layout: Layout, rows: Sequence[Row]) -> list[str]:

@@ -51,12 +51,12 @@ def equations_in(text: str, count: int) -> list[Equation]:
         text = FRACTION.sub(r"((\1)/(\2))", text)
     for pattern, by in REPLACED:
         text = pattern.sub(by, text)
-    statements = [s for s in STATEMENT.findall(text) if re.search("[0-9]", s)]
+    statements = [s.lstrip(") \t").rstrip("( \t") for s in STATEMENT.findall(text)]
     found: list[Equation] = []
     for statement in reversed(statements):
         size = max(sum(side.count(sign) for sign in RANK) for side in statement.split("="))
-        if size == 0:
-            continue  # a number, or a stated result on a line of its own
+        if size == 0 or not re.search("[0-9]", statement):
+            continue  # a number, a stated result on a line of its own, or punctuation
         try:
             found = _statement(statement, count - len(found)) + found
         except (ValueError, ZeroDivisionError):

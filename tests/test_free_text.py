@@ -28,6 +28,8 @@ STAR = PathStar(degree=2, length=3, num_nodes=7)
         ("(83-14)/(91-88) = 69/3 = 23", True),
         (r"\boxed{\frac{83-14}{91-88}=23}", True),
         (r"\[ \left(83 - 14\right) \div (91 - 88) \]", True),
+        ("83-14=69 (left: 88, 91, 69)\n91-88=3 (left: 69, 3)\n69/3=23 (left: 23)", True),
+        ("<think>83+14=97</think><answer>(83-14)/(91-88)</answer> (with 4 numbers)", True),
         ("((" * 50_000 + "(83-14)/(91-88)" + "))" * 50_000, True),
         ("83-14=69, 91-88=3", False),
         ("83-14=69, 91-88=3, 69/3=24", False),

@@ -6,10 +6,11 @@ known of the problem, and what cannot be read is wrong.
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Any
 
-__all__ = ["equations_in", "numbers_in"]
+__all__ = ["checked_texts", "equations_in", "numbers_in"]
 
 Equation = tuple[int, str, int, int]  # a, sign, b, result; -1: no integer, or below 0
 
@@ -38,6 +39,15 @@ APPLY: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "*": operator.mul,
     "/": operator.truediv,
 }
+
+
+def checked_texts(texts: Any) -> list[str]:
+    """A list of texts; a ValueError where it is none."""
+    several = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
+    found: list[Any] = list(texts) if several else [None]
+    if not all(isinstance(text, str) for text in found):
+        raise ValueError(f"completions({str(texts)[:80]!r}): expected a list of texts")
+    return found
 
 
 def equations_in(text: str, count: int) -> list[Equation]:

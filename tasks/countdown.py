@@ -50,7 +50,7 @@ from nextlat_bench.tasks._countdown_solver import (
 )
 from nextlat_bench.tasks._countdown_world import CountdownWorld
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, row_hash, split_by_hash
-from nextlat_bench.tasks._free_text import equations_in
+from nextlat_bench.tasks._free_text import checked_texts, equations_in
 
 __all__ = ["Countdown", "CountdownWorld"]
 
@@ -161,6 +161,7 @@ class Countdown(DrawnTask):
         them, LaTeX and other signs for - * / do no harm; a false `=`, a decimal, another operation
         or a text without so many operations leaves -1, which is never right.
         """
+        texts = checked_texts(texts)
         equations = np.full((len(texts), self.num_inputs - 1, 4), -1, np.int64)
         for row, text in enumerate(texts):
             for e, (a, sign, b, c) in enumerate(equations_in(text, self.num_inputs - 1)):

@@ -47,7 +47,7 @@ from nextlat_bench.tasks._core import (
     check_tokens,
 )
 from nextlat_bench.tasks._draws import BLOCK, DrawnTask, fill, row_hash, split_by_hash
-from nextlat_bench.tasks._free_text import numbers_in
+from nextlat_bench.tasks._free_text import checked_texts, numbers_in
 
 __all__ = ["PathStar", "PathStarWorld"]
 
@@ -147,6 +147,7 @@ class PathStar(DrawnTask):
         The last list of two or more numbers counts, with commas, spaces or arrows between them;
         -1, which is never right, throughout where it has not `length` nodes.
         """
+        texts = checked_texts(texts)
         tokens = np.full((len(texts), self.max_new_tokens), -1, np.int32)
         for row, text in enumerate(texts):
             nodes = numbers_in(text)

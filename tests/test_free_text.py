@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +113,10 @@ def test_expressions_are_worked_out_as_python_does() -> None:
 def test_path_star_by_hand(text: str, right: bool) -> None:
     prompt = STAR.vocab.encode([*"60|52|46|45/42="])[None]
     assert STAR.check(prompt, STAR.completions([text])) == right
+
+
+@pytest.mark.parametrize("texts", ["4,5,2", b"4", None, 3, [3], [b"4,5,2"], ["4,5,2", None]])
+def test_what_is_no_list_of_texts_is_refused(texts: Any) -> None:
+    for task in (COUNTDOWN, STAR):
+        with pytest.raises(ValueError, match=r"completions\(.*: expected a list of texts"):
+            task.completions(texts)

@@ -303,6 +303,7 @@ COMMANDS: dict[str, Refusals] = {
         "one bad value": (["sweep", "a5", "--set", "training.steps=1,x"], "steps=x: expected int"),
         "one bad graph": (["sweep", "path_star", "--graph", "2x5,3"], "graph = '3'"),
         "unknown probe": (["sweep", "a5", "--probes", "rank,compresion"], "mean 'compression'"),
+        "unknown probe of a run": (["run", "a5", "--probes", "rnk"], "mean 'rank'"),
         "no probe": (["sweep", "a5", "--probes", "rank,"], "no probe named ''"),
         "unknown split": (["sweep", "a5", "--split", "dev"], "no split named 'dev'"),
         "a split of short words": (["sweep", "a5", "--split", "train"], "words have 1 to 12"),

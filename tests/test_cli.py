@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from real_runs import begin, ended, here
 
+from nextlat_bench.report.records import distinct, read
 from nextlat_bench.train import seconds_between_checkpoints
 
 SMALL = [
@@ -142,6 +143,18 @@ def test_settings_are_chosen_without_the_test_split(runs: Path) -> None:
     assert "did you mean 'test'" in refused.stderr
 
 
+def test_only_some_probes_are_asked(runs: Path) -> None:
+    """A finished run has all of its preset's: the same command without --probes asks the rest."""
+    command = ["run", "taxi", "--scale", "smoke", *SMALL, "--out", "few"]
+    assert here(*command, "--probes", "trajectories,rank", cwd=runs).returncode == 0
+    few, whole = runs / "few" / run_dir(runs).name, run_dir(runs)
+    assert {r.probe for r in read(few / "records.jsonl")} == {"trajectories", "rank"}
+    assert not (few / "DONE").exists()
+    assert here(*command, cwd=runs).returncode == 0
+    assert (few / "DONE").exists()
+    assert distinct(read(few / "records.jsonl")) == distinct(read(whole / "records.jsonl"))
+
+
 def test_show(runs: Path) -> None:
     shown = call("show", str(run_dir(runs)))
     assert shown.returncode == 0
@@ -205,16 +218,6 @@ def test_what_was_drawn_is_what_is_said(tmp_path: Path) -> None:
     assert int(done.stdout.split()[0]) == len(out.read_text().splitlines()) < 100_000
 
 
-def test_brackets_are_no_markup(tmp_path: Path) -> None:
-    out = tmp_path / "a b [x] [/y] :ring:"
-    steps = ["--set", "training.steps=2", "--set", "training.examples=4"]
-    done = here("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    assert str(out) in "".join(done.stdout.split("\n"))
-    [folder] = out.glob("path_star-nextlat-*")
-    assert here("show", str(folder)).returncode == 0
-
-
 def test_threads_are_recorded_as_asked_for(tmp_path: Path) -> None:
     given = ["--set", "training.steps=2", "--threads", "1", "--out", str(tmp_path)]
     assert call("run", "path_star", "--scale", "smoke", *given, OMP_NUM_THREADS="2").returncode == 0
@@ -242,11 +245,6 @@ def test_a_run_takes_no_more_threads_than_asked_for_and_no_compiler(tmp_path: Pa
     *_, compiler, threads = done.stdout.splitlines()
     assert compiler == "False"
     assert set(threads.split()) == {"1"}
-
-
-def test_a_rank_without_others_is_no_follower() -> None:
-    """Pods set these for one process too; only in a run is the second of two silent."""
-    assert "A5" in here("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout
 
 
 def test_a_terminal_that_lacks_characters() -> None:
@@ -285,12 +283,6 @@ def test_a_report_names_its_sources(runs: Path) -> None:
     assert "from the committed grid" in here("report", "choices", "--committed", cwd=runs).stdout
     validity = here("report", "validity", *own, cwd=runs).stdout
     assert "known models are the committed ones" in validity
-
-
-def test_list() -> None:
-    done = here("list")
-    for word in ("taxi", "nextlat", "compression", "oracle", "heliopolis", "4,1"):
-        assert word in done.stdout
 
 
 def test_a_closed_pipe_is_no_error() -> None:
@@ -349,6 +341,7 @@ def test_the_command_line_is_frozen() -> None:
             "--graph",
             "--objective",
             "--out",
+            "--probes",
             "--scale",
             "--seed",
             "--set",

@@ -353,3 +353,8 @@ def test_a_sweep_is_refused_under_torchrun(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "start it without torchrun" in refusal(done)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rank_without_others_is_no_follower() -> None:
+    """Pods set these for one process too; only in a run is the second of two silent."""
+    assert "A5" in here("report", "a5", "--committed", RANK="1", WORLD_SIZE="2").stdout

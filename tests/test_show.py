@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from real_runs import call, recipe, run_dir
+from real_runs import call, here, recipe, run_dir
 
 from nextlat_bench.show import first_sentence, other_entries
 
@@ -40,3 +40,19 @@ def test_a_sentence_ends_at_its_full_stop() -> None:
         first_sentence("One that goes\n    on, e.g.this. Another.") == "One that goes on, e.g.this"
     )
     assert first_sentence("") == ""
+
+
+def test_list() -> None:
+    done = here("list")
+    for word in ("taxi", "nextlat", "compression", "oracle", "heliopolis", "4,1"):
+        assert word in done.stdout
+
+
+def test_brackets_are_no_markup(tmp_path: Path) -> None:
+    out = tmp_path / "a b [x] [/y] :ring:"
+    steps = ["--set", "training.steps=2", "--set", "training.examples=4"]
+    done = here("run", "path_star", "--scale", "smoke", *steps, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert str(out) in "".join(done.stdout.split("\n"))
+    [folder] = out.glob("path_star-nextlat-*")
+    assert here("show", str(folder)).returncode == 0

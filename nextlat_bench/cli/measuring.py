@@ -16,6 +16,7 @@ from nextlat_bench.cli.options import (
     Graph,
     Objective,
     Out,
+    Probes,
     Scale,
     Settings,
     Split,
@@ -56,6 +57,7 @@ def run(
         bool,
         typer.Option("--shard", help="Under torchrun: each process keeps a part of the weights."),
     ] = False,
+    probes: Probes = None,
     split: Split = "test",
 ) -> None:
     """Trains a model, probes it and shows its measurements beside the paper's.
@@ -66,6 +68,7 @@ def run(
     """
     from nextlat_bench.device import chosen_device, native_bf16
     from nextlat_bench.job import Asked, How, finish
+    from nextlat_bench.measure import chosen_probes
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import check_processes
 
@@ -73,6 +76,8 @@ def run(
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
     check_processes(chosen, sharded)
     check_split(chosen.task, split)
+    only = listed(probes) if probes else None
+    chosen_probes(chosen.task.name, scale, only)
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"{chosen.id}  in {folder.path}", highlight=False, soft_wrap=True)
@@ -82,7 +87,7 @@ def run(
         records, reference = finish(
             folder,
             How(device, threads, compiled, sharded),
-            Asked(split),
+            Asked(split, only),
             lambda t: advance(t.what, t.done, t.total, t.note),
         )
     show_measurements(records, reference, split)
@@ -125,10 +130,7 @@ def sweep(
         typer.Option(min=1, max=10_000, help="Runs at a time; default: one per core, or GPU."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
-    probes: Annotated[
-        str | None,
-        typer.Option(metavar="PROBE[,PROBE]", help="Only these; default: the preset's."),
-    ] = None,
+    probes: Probes = None,
     split: Split = "test",
 ) -> None:
     """Trains and probes every cell of a table, as many runs at a time as there are cores or GPUs.

@@ -81,6 +81,9 @@ def known_split(name: str) -> str:
     return registry.check_name("split", name, list(SPLITS))
 
 
+Probes = Annotated[
+    str | None, typer.Option(metavar="PROBE[,PROBE]", help="Only these; default: the preset's.")
+]
 Split = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,10 @@ from html.parser import HTMLParser
 __all__ = ["Element", "parsed"]
 
 VOID = {"meta", "link", "img", "br"}
-CELL_ENDS = {"td", "th", "tr"}  # a cell may be left open: the next one, or its row's end, closes it
+# cells and rows may be left open: the next one, or the end of what they are in, closes them
+CELLS, TABLE = {"td", "th"}, {"thead", "tbody", "table"}
+BEGUN = {"td": CELLS, "th": CELLS, "tr": CELLS | {"tr"}}  # what the start of each closes
+ENDED = {"tr": CELLS} | dict.fromkeys(TABLE, CELLS | {"tr"})  # and its end
 
 
 @dataclass
@@ -45,7 +48,7 @@ def parsed(page: str) -> Element:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            if tag in CELL_ENDS and path[-1].tag == "td":
+            while path[-1].tag in BEGUN.get(tag, ()):
                 path.pop()
             element = Element(tag, {name: value or "" for name, value in attrs})
             path[-1].children.append(element)
@@ -53,7 +56,7 @@ def parsed(page: str) -> Element:
                 path.append(element)
 
         def handle_endtag(self, tag: str) -> None:
-            if tag in CELL_ENDS and tag != "td" and path[-1].tag == "td":
+            while path[-1].tag in ENDED.get(tag, ()):
                 path.pop()
             assert path.pop().tag == tag
 

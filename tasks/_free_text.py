@@ -23,7 +23,7 @@ REPLACED = [  # in this order
     (re.compile(r"\\(?:left|right|,|;|!| )"), ""),
     (re.compile(r"\\(?:boxed|text|mathrm|quad|to|[()\[\]\\])|[-=]>|[→⇒$`{}&]|\*\*"), "\n"),
     (re.compile(r"\\"), "^"),  # other LaTeX is not read
-    (re.compile(r"(?m)^\s*(?:[-*+]|[0-9]+[.)])\s+"), ""),  # the bullet of a list
+    (re.compile(r"(?m)^[ \t]*(?:[-*+]|[0-9]+[.)])[ \t]+"), ""),  # the bullet of a list
     (re.compile(r"(?<=[0-9)]) *[xX] *(?=[0-9(])"), "*"),
 ]
 NUMBER = r"[0-9]*\.?[0-9]+"

@@ -31,6 +31,7 @@ STAR = PathStar(degree=2, length=3, num_nodes=7)
         (r"\[ \left(83 - 14\right) \div (91 - 88) \]", True),
         ("83-14=69 (left: 88, 91, 69)\n91-88=3 (left: 69, 3)\n69/3=23 (left: 23)", True),
         ("<think>83+14=97</think><answer>(83-14)/(91-88)</answer> (with 4 numbers)", True),
+        ("(83-14)/(91-88)" + "\n" * 100_000, True),  # in a time that grows with its length
         ("((" * 50_000 + "(83-14)/(91-88)" + "))" * 50_000, True),
         ("83-14=69, 91-88=3", False),
         ("83-14=69, 91-88=3, 69/3=24", False),

@@ -16,7 +16,7 @@ from nextlat_bench import kernels
 from nextlat_bench.run import DecoderConfig
 
 __all__ = ["Attended", "Block", "Decoder", "KeyValueCache", "RMSNorm", "RaggedCache"]
-__all__ += ["count_parameters"]
+__all__ += ["count_parameters", "trained_parameters"]
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-5
@@ -283,6 +283,11 @@ def initialise(module: nn.Module, zero_residual: bool = False) -> None:
                 part.zero_residual()
 
 
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """All but the frozen ones."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
 def count_parameters(module: nn.Module) -> int:
     """Trainable numbers."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return sum(p.numel() for p in trained_parameters(module))

@@ -101,7 +101,7 @@ def make_optimizers(
     rate_of: by a parameter's name, the share of the learning rate at which it moves; by its shares
     AdamW has more groups, and there are more optimizers of Muon.
     """
-    matrices: dict[float, list[tuple[nn.Parameter, int]]] = {1.0: []}
+    matrices: dict[float, list[tuple[nn.Parameter, int]]] = {}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

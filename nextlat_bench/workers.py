@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nextlat_bench import parallel, sharding
 from nextlat_bench.data import TensorBatch
+from nextlat_bench.decoder import trained_parameters
 from nextlat_bench.model import Model
 from nextlat_bench.objectives._core import Losses, Objective
 
@@ -56,7 +57,7 @@ class Workers:
         alone keeps its hidden states."""
         if self.sharded:
             return self.sharded_gradients(objective, model, micro_batches)
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters = trained_parameters(model)
 
         def work(batch: TensorBatch) -> tuple[Losses, tuple[Tensor | None, ...]]:
             losses = self.losses(objective, model, batch)
@@ -105,8 +106,7 @@ class Workers:
             losses = self.losses(objective, model, batch)
             losses.total.backward()  # type: ignore[no-untyped-call]
             found.append(without_hidden(losses) if found else losses)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        kept_whole = [p for p in trained if not sharding.is_sharded(p)]
+        kept_whole = [p for p in trained_parameters(model) if not sharding.is_sharded(p)]
         sums = parallel.add_gradients(kept_whole, [p.grad for p in kept_whole])
         for parameter, total in zip(kept_whole, sums, strict=True):
             parameter.grad = None if total is None else total / parallel.size()

@@ -24,6 +24,7 @@ __all__ = [
     "read_in_step",
     "replay",
     "room",
+    "states_along",
     "top1",
     "world_of",
 ]
@@ -70,6 +71,11 @@ def replay(world: World, states: IntArray, tokens: IntArray) -> IntArray:
     for t in range(tokens.shape[1]):
         out[t + 1] = world.advance(out[t], tokens[:, t])
     return out.T
+
+
+def states_along(world: World, tokens: IntArray, prompt_length: int) -> IntArray:
+    """(n, T) -> (n, T - prompt_length + 1): the state after the prompt, and after each token."""
+    return replay(world, world.start(tokens[:, :prompt_length]), tokens[:, prompt_length:])
 
 
 def is_legal(world: World, states: IntArray, tokens: IntArray) -> BoolArray:
@@ -157,7 +163,7 @@ def held_out_states(task: Task, group: int, n: int, rng: np.random.Generator) ->
     if world.depth(states) is None:
         return states.reshape(group, n)
     batch = task.sample("test", 0, group * n)
-    states = replay(world, world.start(batch.tokens[:, :first]), batch.tokens[:, first:])
+    states = states_along(world, batch.tokens, first)
     longest = (batch.lengths - first).reshape(group, n).min(axis=0) - 1
     depth = rng.integers(1, np.maximum(longest, 1), endpoint=True)
     return np.asarray(states.reshape(group, n, -1)[:, np.arange(n), depth])

@@ -12,7 +12,7 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, Probe
 from nextlat_bench.probes._intervals import share_measurement
-from nextlat_bench.probes._sampling import is_legal, replay, top1, world_of
+from nextlat_bench.probes._sampling import is_legal, states_along, top1, world_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import BoolArray, IntArray, Task, World, check_count
 
@@ -26,7 +26,7 @@ def legal_top1(
 
     A position inside the prompt has no state: it is never scored.
     """
-    states = replay(world, world.start(tokens[:, :prompt_length]), tokens[:, prompt_length:])
+    states = states_along(world, tokens, prompt_length)
     out = np.zeros(tokens.shape, dtype=np.bool_)
     for t in range(prompt_length - 1, tokens.shape[1]):
         out[:, t] = is_legal(world, states[:, t - prompt_length + 1], best[:, t])

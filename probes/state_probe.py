@@ -14,7 +14,7 @@ import numpy as np
 
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.probes._intervals import share_of_clusters, skipped
-from nextlat_bench.probes._sampling import replay, world_of
+from nextlat_bench.probes._sampling import states_along, world_of
 from nextlat_bench.probes._states import read, readings, standardised, states_of
 from nextlat_bench.subject import Subject
 from nextlat_bench.tasks._core import (
@@ -133,7 +133,7 @@ def accuracy(
 def labelled_positions(task: Task, world: World, batch: Batch) -> tuple[BoolArray, IntArray]:
     """(N, L) which positions are scored and have a label, and (n,) their labels, row by row."""
     first = task.prompts("test", 0, 1).shape[1] - 1  # where the world's first state is known
-    states = replay(world, world.start(batch.tokens[:, : first + 1]), batch.tokens[:, first + 1 :])
+    states = states_along(world, batch.tokens, first + 1)
     labels = np.full_like(batch.tokens, -1, dtype=np.int64)
     for t in range(first, batch.tokens.shape[1]):
         labels[:, t] = state_labels(world, states[:, t - first])

@@ -64,8 +64,7 @@ def equations_in(text: str, count: int) -> list[Equation]:
     statements = [s.lstrip(") \t").rstrip("( \t") for s in STATEMENT.findall(text)]
     found: list[Equation] = []
     for statement in reversed(statements):
-        size = max(sum(side.count(sign) for sign in RANK) for side in statement.split("="))
-        if size == 0 or not re.search("[0-9]", statement):
+        if RANK.keys().isdisjoint(statement) or not re.search("[0-9]", statement):
             continue  # a number, a stated result on a line of its own, or punctuation
         try:
             found = _statement(statement, count - len(found)) + found

@@ -144,12 +144,8 @@ def test_histories_are_as_long_as_their_state_is_deep() -> None:
     (states,) = held_out_states(TASK, 1, 200, rng)
     groups, why = history_pairs(TASK, states, states, rng, 1000)
     world = TASK.world()
-    assert [g.first.shape[1] - 1 for g in groups] == [
-        3,
-        4,
-        5,
-        6,
-    ]  # one or two stones have one order
+    # one or two stones have one order
+    assert [g.first.shape[1] - 1 for g in groups] == [3, 4, 5, 6]
     assert sum(len(g.first) for g in groups) + why.total() == 200
     assert why["no second history found"] > 50
     for g in groups:

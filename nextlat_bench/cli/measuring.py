@@ -68,7 +68,6 @@ def run(
     """
     from nextlat_bench.device import chosen_device, native_bf16
     from nextlat_bench.job import Asked, How, finish
-    from nextlat_bench.measure import chosen_probes
     from nextlat_bench.run_dir import RunDir
     from nextlat_bench.train import check_processes
 
@@ -76,8 +75,7 @@ def run(
     chosen = preset(task, objective, scale, seed, settings, streets=streets, graph=graph)
     check_processes(chosen, sharded)
     check_split(chosen.task, split)
-    only = listed(probes) if probes else None
-    chosen_probes(chosen.task.name, scale, only)
+    only = only_these(probes, chosen.task.name)
     folder = RunDir.prepare(out, chosen)
     screen = console()
     screen.print(f"{chosen.id}  in {folder.path}", highlight=False, soft_wrap=True)
@@ -146,7 +144,6 @@ def sweep(
     from nextlat_bench import parallel, registry
     from nextlat_bench.device import chosen_device
     from nextlat_bench.job import Asked, How
-    from nextlat_bench.measure import chosen_probes
     from nextlat_bench.sweep import Local, Sweep, cores, visible_gpus
 
     if parallel.begun() > 1:  # its jobs would take each other for processes of one training
@@ -155,8 +152,7 @@ def sweep(
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
     runs = cells(task, objective, scale, seeds, streets, graph, settings)
-    only = listed(probes) if probes else None
-    chosen_probes(task, "smoke", only)  # refused before anything is written
+    only = only_these(probes, task)
     for each in {json.dumps(run.to_json()["task"]): run.task for run in runs}.values():
         check_split(each, split)
     how, asked = How(device, threads=1), Asked(split, only)
@@ -181,6 +177,15 @@ def sweep(
     if split != "train":  # which no table shows
         table = "choices" if split == "validation" else runs[0].task.name
         print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
+
+
+def only_these(probes: str | None, task: str) -> list[str] | None:
+    """The names asked for, None for all; an unknown one is refused before anything is written."""
+    from nextlat_bench.measure import chosen_probes
+
+    only = listed(probes) if probes else None
+    chosen_probes(task, "smoke", only)
+    return only
 
 
 def listed(text: str) -> list[str]:

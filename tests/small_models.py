@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nextlat_bench import registry
 from nextlat_bench.data import TensorBatch, pack, to_tensors
 from nextlat_bench.objectives._core import Objective
 from nextlat_bench.presets import taxi as preset
 from nextlat_bench.run import DecoderConfig, Run
 from nextlat_bench.tasks._core import Batch
 
+# the objectives that train on taxi: the other needs an answer at each position
+ON_TAXI = [name for name in registry.names("objectives") if name != "closed_nextlat"]
 V, PAD, END = 12, 10, 11
 CONFIG = DecoderConfig(layers=2, heads=2, width=16)
 

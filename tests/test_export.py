@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from small_models import ON_TAXI
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from nextlat_bench import registry
 from nextlat_bench.adapters import HuggingFace
 from nextlat_bench.cli import app
 from nextlat_bench.decoder import Decoder
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return trained(tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("objective", registry.names("objectives"))
+@pytest.mark.parametrize("objective", ON_TAXI)
 def test_what_is_read_back_is_the_model(objective: str, tmp_path: Path) -> None:
     folder = trained(tmp_path / "runs", objective)
     before = load(folder.path)

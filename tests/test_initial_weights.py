@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from small_models import tiny
+from small_models import ON_TAXI, tiny
 from torch import nn
 
-from nextlat_bench import registry
 from nextlat_bench.model import build
 
 
-@pytest.mark.parametrize("objective", registry.names("objectives"))
+@pytest.mark.parametrize("objective", ON_TAXI)
 def test_matrices_begin_as_small_noise_and_norms_as_one(objective: str) -> None:
     """N(0, 0.02); PyTorch has 1 for embeddings, and up to 1 / sqrt(D) = 0.18 at D = 32."""
     settings = "decoder.zero_init_residual=false", "decoder.mark_start=true"

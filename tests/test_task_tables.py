@@ -318,7 +318,8 @@ def test_a5_rows() -> None:
     made = table("a5", a5_records())
     assert labels(made) == [
         *("GPT", "MTP (d=1)", "JTP (d=1)", "NextLat (d=1)"),
-        *("NextLat, stationary states", "NextLat, noisy states", "GRU", "True world model"),
+        *("NextLat, closed states", "NextLat, stationary states", "NextLat, noisy states"),
+        *("GRU", "True world model"),
     ]
 
 

@@ -62,8 +62,8 @@ Graph = Annotated[
 Objective = Annotated[
     str,
     typer.Option(
-        help="gpt, mtp, jtp, nextlat, noisy_nextlat, stationary_nextlat, bst, gru or "
-        "package.module:Class."
+        help="gpt, mtp, jtp, nextlat, noisy_nextlat, stationary_nextlat, closed_nextlat, bst, gru "
+        "or package.module:Class."
     ),
 ]
 Settings = Annotated[

@@ -54,11 +54,12 @@ def smoke(objective: str, seed: int) -> Run:
 def laptop(objective: str, seed: int) -> Run:
     """Ten minutes or so of one core. For the first 1,000 steps words grow to 12 elements."""
     nextlat: dict[str, Any] = {"horizon": 8, "dynamics_width": 256}
+    papers = nextlat | {"horizon": 1, "kl_weight": 0.0}
     own = {
         "nextlat": nextlat,
         "noisy_nextlat": nextlat | {"latent_weight": 0.1, "noise": 0.4, "jitter": 2.5},
-        "stationary_nextlat": nextlat  # with the paper's losses
-        | {"horizon": 1, "kl_weight": 0.0, "stationary_weight": 10.0},
+        "stationary_nextlat": papers | {"stationary_weight": 10.0},
+        "closed_nextlat": papers,
     }
     return Run(
         task=A5(test_length=240, growth=1_000 * 128),

@@ -20,6 +20,7 @@ DASH = "–"  # noqa: RUF001  missing is a dash, never zero
 LABELS = {"gpt": "GPT", "mtp": "MTP", "jtp": "JTP", "nextlat": "NextLat", "bst": "BST"}
 LABELS |= {"noisy_nextlat": "NextLat, noisy states", "gru": "GRU", "oracle": "True world model"}
 LABELS |= {"stationary_nextlat": "NextLat, stationary states"}
+LABELS |= {"closed_nextlat": "NextLat, closed states"}
 LABELS |= {"hugging_face": "Hugging Face", "callable": "Callable", "ideal_learner": "Ideal learner"}
 REFERENCES = ("ideal_learner", "oracle")  # what could be had: shown where measured, never drawn
 VARIANT = {"horizon": "d={}", "residual": "residual={}", "model": "{}"}

@@ -8,7 +8,7 @@ from nextlat_bench.report.records import Record
 
 __all__ = ["DETOUR", "GREEDY", "LAYOUTS", "ahead", "countdown", "layout_of", "names", "own_tasks"]
 
-OURS = ("stationary_nextlat", "noisy_nextlat")  # kinds of NextLat that the paper does not have
+OURS = ("closed_nextlat", "stationary_nextlat", "noisy_nextlat")  # not the paper's
 DETOUR = ("p=0.75,replace=random",)
 HALF = ("p=0.5,replace=random",)
 # a model that answers at every position at once has no other way to answer

@@ -26,10 +26,11 @@ LOOKS = {
     "nextlat": ("#0072B2", "D"),
     "noisy_nextlat": ("#56B4E9", "d"),
     "stationary_nextlat": ("#9669ff", "p"),
+    "closed_nextlat": ("#60b460", "h"),
     "gru": ("#D55E00", "P"),
 }
 # of people's own, in the order of their names; as far from those as can be
-OTHERS = (("#000000", "X"), ("#603000", "<"), ("#0000f0", ">"), ("#000048", "h"), ("#0030a8", "*"))
+OTHERS = (("#000000", "X"), ("#603000", "<"), ("#0000f0", ">"), ("#000048", "8"), ("#0030a8", "*"))
 GREY = "#777777"
 FALSE, UNUSED = "#e0201b", "#cfcfcf"  # streets that are made up, and those not driven on
 WIDTH = 9.0  # inches: its text can be read at the width of a README

@@ -258,10 +258,10 @@ LAYOUTS = {
             "median of the seeds, with the least and the largest, since seeds lie far apart",
             "MTP's further heads must name products of elements that they have not read, which "
             "is impossible: its row is GPT's with a second loss that only disturbs",
-            "Closed, stationary and noisy states: ours, not the paper's. The first two add a loss to "
-            "the paper's: beyond a word, unlabelled elements have to lead to states that the trunk "
-            "has; the mean state may not move with position. The dynamics of noisy states learn "
-            "from disturbed ones",
+            "Closed, stationary and noisy states: ours, not the paper's. The first two add a loss "
+            "to the paper's: beyond a word, unlabelled elements have to lead to states that the "
+            "trunk has; the mean state may not move with position. The dynamics of noisy states "
+            "learn from disturbed ones",
             "Growth: the training rows over which their words grow to 12 elements; NextLat (d=1, "
             "kl_weight=1.0) uses full-length words from the start, 384 a step for 3,000 steps. A "
             "mean of seeds of which some hold and others do not may describe none of them",

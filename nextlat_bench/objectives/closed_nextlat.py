@@ -12,8 +12,8 @@ first tokens, which no dynamics predict. J is `onward`.
 So no answer beyond the training length is shown, nor any state: the dynamics, which alone learn
 from this, are told to end where some history of the training length would, and which one is their
 own choice. If the nearest state is of the right product, the error of a step ends with the step;
-if it is not, the wrong product is taught. NextLat's own loss decides, within the documents, which
-of the two it is. (Labels that a model gives itself: Lee 2013, "Pseudo-Label".)
+if it is not, the wrong product is taught, and a model that does not yet tell them apart gets worse
+(docs/findings.md has both cases). (Labels that a model gives itself: Lee 2013, "Pseudo-Label".)
 """
 
 from dataclasses import dataclass

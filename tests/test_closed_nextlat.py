@@ -8,18 +8,15 @@ import pytest
 import torch
 from small_models import CONFIG, V, documents, initialised, made_batch, mean, noisy
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from nextlat_bench import registry
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
-from nextlat_bench.model import build
 from nextlat_bench.objectives.closed_nextlat import ClosedNextLat
 from nextlat_bench.objectives.nextlat import LatentDynamics, NextLat
-from nextlat_bench.plan import cost
 from nextlat_bench.run_dir import RunDir
 from nextlat_bench.subject import load
-from nextlat_bench.train import micro_batches_of, train
+from nextlat_bench.train import train
 
 SETTINGS = {"horizon": 2, "latent_weight": 0.7, "kl_weight": 0.3}
 
@@ -120,14 +117,9 @@ def test_only_where_documents_may_follow_each_other() -> None:
         taxi.run("closed_nextlat", "smoke")
 
 
-def test_it_trains_and_its_cost_is_counted(tmp_path: Path) -> None:
+def test_it_trains(tmp_path: Path) -> None:
     run = registry.load("presets", "a5").run("closed_nextlat", "smoke", 0)
     run = run.override(["objective.onward=6", "training.warmup_steps=5"])
-    model = build(run)
-    with FlopCounterMode(display=False) as products:
-        for batch in micro_batches_of(run, run.training.steps, "cpu"):
-            run.objective.loss(model.decoder, model.extra, batch).total.backward()
-    assert cost(run)["flops_per_step"] == products.get_total_flops() > 1e6
     folder = RunDir.prepare(tmp_path, run)
     train(run, folder)
     rows = folder.metric_rows()

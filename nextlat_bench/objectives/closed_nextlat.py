@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextlat_bench import kernels
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder
 from nextlat_bench.objectives._core import FARTHEST, Losses, nothing
@@ -85,5 +85,5 @@ class ClosedNextLat(NextLat):
             g = extra(g.detach(), embedded)
             similar = g.detach().float() @ states.T - half_square
             near = similar.topk(min(self.nearest, len(states)), dim=1).indices
-            total = total + F.smooth_l1_loss(g.float(), states[near].mean(1))
+            total = total + kernels.smooth_l1(g, states[near].mean(1))
         return total / self.onward

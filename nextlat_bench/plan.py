@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,7 @@ from nextlat_bench.workers import Workers
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["GPUS", "Trial", "cost", "plan_view", "trial"]
+__all__ = ["GPUS", "Trial", "cost", "counts", "plan_view", "sweep_line", "trial"]
 
 SAMPLE = 1_024  # examples, at most, that stand for a step's
 FULL = 8  # of those that are not at hand
@@ -262,6 +263,27 @@ def matrix_rate() -> float:
         (a @ a).sum().item()
         times.append(time.perf_counter() - begin)
     return float(2 * 2048**3 / min(times))
+
+
+@cache
+def _cost(run: Run) -> dict[str, float]:
+    return cost(run)
+
+
+def counts(run: Run) -> dict[str, float]:
+    """Its `cost`, counted once for all runs that differ in what changes no count: seed and rate."""
+    training = replace(run.training, learning_rate=1, muon_learning_rate=1)
+    return _cost(replace(run, task=run.task.lighter(), training=training, seed=0))
+
+
+def sweep_line(runs: list[Run]) -> str:
+    """What the training of all of them takes, before any is begun."""
+    total = sum(counts(run)["flops_per_step"] * run.training.steps for run in runs)
+    what = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} to train"
+    return (
+        f"{what}: {total:.2g} FLOPs of matrix products, here at least "
+        f"{duration(total / matrix_rate())} (as measured: nextlat-bench plan)"
+    )
 
 
 def plan_view(run: Run, gpu: str | None = None) -> "Table":

@@ -8,8 +8,6 @@ import re
 import shlex
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache
 from itertools import groupby
 from math import isnan
 from pathlib import Path
@@ -22,7 +20,7 @@ from nextlat_bench import registry
 from nextlat_bench.cli import app
 from nextlat_bench.cli.measuring import cells
 from nextlat_bench.known import known_subject
-from nextlat_bench.plan import GPUS, USED, cost, duration
+from nextlat_bench.plan import GPUS, USED, counts, duration
 from nextlat_bench.presets._general import probes_of, run_of
 from nextlat_bench.probes._core import Measurement, Metric, NotApplicable, Probe
 from nextlat_bench.report.columns import DASH
@@ -119,21 +117,12 @@ def rows(text: str) -> Iterator[tuple[str, str, list[Run]]]:
 
 def costs(runs: list[Run], gpu: str) -> str:
     """The other cells of a row."""
-    counted = [(counts(plain(run)), run.training.steps) for run in runs]
+    counted = [(counts(run), run.training.steps) for run in runs]
     sizes = sorted({round(each["parameters"]) for each, _ in counted})
     few = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     flops = sum(each["flops_per_step"] * steps for each, steps in counted)
     time = [duration(flops / (USED * GPUS[gpu] * 1e12))] if gpu else []
     return " | ".join([few, f"{flops:.2g}", *time])
-
-
-counts = cache(cost)
-
-
-def plain(run: Run) -> Run:
-    """The run with one seed, one rate and no more data than that takes: they change no count."""
-    training = replace(run.training, muon_learning_rate=1)
-    return replace(run, task=run.task.lighter(), training=training, seed=0)
 
 
 def sweeps(text: str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hand_maps import DIRECTIONS, MAP_SUBJECTS
+from hypothesis import settings
 
 from nextlat_bench.known import known_subject
 from nextlat_bench.probes._core import Measurement, Probe
@@ -30,6 +31,10 @@ from nextlat_bench.tasks.taxi import Taxi
 # A suite that runs in a shell's background ignores Ctrl-C, and so would all that it begins.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on what else this machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SEED = 7  # of every measurement
 # Minutes each, begun first: at the end no worker is left alone with one of them.

@@ -118,7 +118,7 @@ def test_direct_products_and_cyclic_groups():
 
 
 @given(tasks(), st.sampled_from(SPLITS), st.integers(0, 3000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tags_are_running_products(task, split, start):
     batch = task.sample(split, start, 3)
     assert batch.tokens.shape == (3, task.length)
@@ -133,7 +133,7 @@ def test_tags_are_running_products(task, split, start):
 
 
 @given(tasks(), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_single_corrupted_tag_fails(task, data):
     batch = task.sample("test", 0, 4)
     row = data.draw(st.integers(0, 3))
@@ -154,7 +154,7 @@ def test_words_are_uniform():
 
 
 @given(tasks(num_train=st.one_of(st.none(), st.integers(1, 3000)), growth=st.integers(0, 2500)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_random_access(task):
     for split in SPLITS:
         whole = task.sample(split, 0, 2600)

@@ -153,7 +153,7 @@ def listed(batch: TensorBatch, most: int | None = None) -> list[tuple[int, int]]
 sizes = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 8)), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=sizes, packed=st.booleans())
 def test_pairs_and_mirror(sizes: list[tuple[int, int]], packed: bool) -> None:
     """Of documents of any length: the pairs of the definition, once each; who mirrors whom."""

@@ -200,7 +200,7 @@ def test_every_claim_is_there_with_the_papers_numbers_and_the_rule() -> None:
     shown = {c.name: row[1:] for c, row in zip(claims(), brief.rows, strict=True)}
     assert shown["compression"] == (
         DASH,
-        "Compression: 0.98; GPT 0.91",
+        "Compression: 0.98 [0.96, 1.00], 3 seeds; GPT 0.91 [0.89, 0.93], 3 seeds",
         "holds\n3 ahead, 0 behind, of 3",
     )
     assert shown["countdown"] == ("54.8", DASH, "not measured yet")
@@ -297,7 +297,8 @@ def test_the_best_other_of_a_rank_is_the_lowest() -> None:
     for name, values in {"gpt": (90, 91, 92), "mtp": (50, 51, 52), "jtp": (70, 71, 72)}.items():
         found += driving(*map(float, values), what=RANK, **of(name, None if name == "gpt" else 1))
     [row] = [row for row in sheet(found).grids[0].rows if row[0].startswith("Taxi, lower")]
-    assert row[1:3] == ("52.7; MTP 57.7", "Latent rank: 11.0; MTP (d=1) 51.0")
+    ours = "Latent rank: 11.0 [8.5, 13.5], 3 seeds; MTP (d=1) 51.0 [48.5, 53.5], 3 seeds"
+    assert row[1:3] == ("52.7; MTP 57.7", ours)
 
 
 def test_what_is_shown_is_of_the_setting_with_most_comparisons() -> None:
@@ -308,7 +309,7 @@ def test_what_is_shown_is_of_the_setting_with_most_comparisons() -> None:
     ]
     there = measured(HIGH, gpt=MIDDLE)
     [row] = [row for row in sheet([*here, *there]).grids[0].rows if "same state" in row[0]]
-    assert row[2] == "Compression: 0.98; GPT 0.96"
+    assert row[2].startswith("Compression: 0.98 [0.96, 1.00], 3 seeds; GPT 0.96 [")
 
 
 def test_what_is_shown_is_of_a_setting_that_tells_something() -> None:
@@ -320,7 +321,7 @@ def test_what_is_shown_is_of_a_setting_that_tells_something() -> None:
         for row in sheet([*here, *measured(HIGH, gpt=MIDDLE)]).grids[0].rows
         if "same state" in row[0]
     ]
-    assert row[2] == "Compression: 0.98; GPT 0.96"
+    assert row[2].startswith("Compression: 0.98 [0.96, 1.00], 3 seeds; GPT 0.96 [")
 
 
 def test_a_lead_and_its_routes_are_of_one_setting() -> None:

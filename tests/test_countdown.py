@@ -140,7 +140,7 @@ def test_an_equation_without_a_result_takes_no_number_away(paper):
 
 
 @given(st.integers(2, 5), st.integers(0, 10**6), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_wrong_token(k, seed, data):
     """A solved problem passes; with any one token changed it fails, unless it is right again."""
     task = TASKS[k]
@@ -198,7 +198,7 @@ def test_every_single_change_of_a_small_problem():
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scores_against_the_rules(seed):
     """Well-formed nonsense from few numbers, so that much of it is right."""
     task, rng = Countdown(largest=60, max_input=9, max_target=60), np.random.default_rng(seed)

@@ -83,7 +83,7 @@ def test_unsolvable_examples(numbers, target):
 
 
 @given(st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([(9, 60), (30, 99), (99, 9999)]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_against_the_slow_search(k, seed, size):
     most, largest = size
     rng = np.random.default_rng(seed)

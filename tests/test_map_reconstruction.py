@@ -186,7 +186,7 @@ def as_lists(found):
     return found.true_edges.tolist(), found.false_edges.tolist(), found.stopped.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_against_a_slow_mapper(seed):
     rng = np.random.default_rng(seed)

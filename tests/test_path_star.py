@@ -29,7 +29,7 @@ from nextlat_bench.tasks.path_star import PathStar
 
 
 @given(tasks(), st.sampled_from(SPLITS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sequences_are_stars(task, split):
     batch = task.sample(split, 5, 4)
     tokens = with_the_path(task, batch)
@@ -113,7 +113,7 @@ def test_everything_random_is_uniform(heldout):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 300), st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_choices_are_uniform(seed, num, data):
     k = data.draw(st.integers(1, min(num, 4)))
     rows = path_star._distinct(np.random.default_rng(seed), 6000, num, k)
@@ -200,7 +200,7 @@ def test_a_fixed_training_set_repeats_in_a_new_order():
 
 
 @given(tasks(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_check_is_exact(task, data):
     prompts = task.prompts("test", 0, 3)
     right = with_the_path(task, task.sample("test", 0, 3))[:, task.prompt_length :]
@@ -225,7 +225,7 @@ def test_check_is_exact(task, data):
 
 
 @given(tasks(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_malformed_prompts_are_refused(task, data):
     """One token of a prompt changed: unless the reference still reads a star, a ValueError."""
     prompts = task.prompts("test", 0, 3)

@@ -17,7 +17,7 @@ from nextlat_bench.tasks.taxi import Taxi
 
 
 @given(tasks(variants=("forward", "reversed")), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_world_by_the_reference(task, data):
     world, vocab = task.world(), task.vocab
     tokens = task.sample("test", 0, 5).tokens
@@ -68,7 +68,7 @@ def test_one_graph_is_one_state():
 
 
 @given(tasks(variants=("forward", "reversed")), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_histories_lead_to_the_state(task, seed):
     world, rng = task.world(), np.random.default_rng(seed)
     tokens = task.sample("test", 0, 12).tokens

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextlat_bench import plan as plan_module
 from nextlat_bench import registry
+from nextlat_bench.cli.measuring import cells, price
 from nextlat_bench.data import TensorBatch
 from nextlat_bench.decoder import Decoder, swiglu_width
 from nextlat_bench.model import build
@@ -22,6 +23,7 @@ from nextlat_bench.objectives.gpt import GPT
 from nextlat_bench.optimizers import make_optimizers
 from nextlat_bench.plan import Products, cost, duration, matrix_rate, plan_view, size, trial
 from nextlat_bench.presets import a5, countdown, language, path_star, taxi
+from nextlat_bench.run import Run
 from nextlat_bench.tasks._core import Batch, Task
 from nextlat_bench.train import micro_batches_of
 
@@ -105,6 +107,28 @@ def test_arithmetic_without_weights_is_that_with_them(objective: str) -> None:
         assert cost(run)["flops_per_step"] == products.get_total_flops() > 1e6
 
 
+def test_the_price_of_a_sweep_is_the_sum_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = ["training.muon_learning_rate=0.01,0.02"]
+    runs = cells("a5", "gpt,nextlat", "smoke", 3, settings=[*rates, "objective.horizon=1,2"])
+    total = sum(cost(run)["flops_per_step"] * run.training.steps for run in runs)
+    counted: list[str] = []
+
+    def counting(run: Run) -> dict[str, float]:
+        counted.append(run.id)
+        return cost(run)
+
+    monkeypatch.setattr(plan_module, "cost", counting)
+    monkeypatch.setattr(plan_module, "matrix_rate", lambda: total / 90)
+    plan_module._cost.cache_clear()
+    line = price(runs)
+    assert line.startswith(f"18 runs to train: {total:.2g} FLOPs")
+    assert "here at least 90.0 seconds" in line
+    assert (
+        len(counted) == 3
+    )  # seeds and rates change no count: GPT, NextLat with one step, with two
+    assert price(runs[:1]).startswith("1 run to train: ")
+
+
 def test_products_inside_other_operations_are_counted() -> None:
     """Outside autograd nothing takes them apart before they are seen."""
     x, w = torch.empty(4, 8, device="meta"), torch.empty(16, 8, device="meta")
@@ -120,6 +144,7 @@ def test_an_objective_that_reads_its_states_is_not_counted(monkeypatch: pytest.M
         return Losses(hidden.sum() * hidden[0, 0, 0].item(), {}, hidden)
 
     monkeypatch.setattr(GPT, "loss", loss)
+    assert "not counted: gpt: its arithmetic" in price([path_star.run("gpt", "smoke", 0)])
     with pytest.raises(ValueError, match="gpt: its arithmetic cannot be counted, for what it"):
         cost(path_star.run("gpt", "smoke", 0))
 

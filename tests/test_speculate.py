@@ -316,7 +316,7 @@ def one(name: str) -> TrainedModel:
 
 
 @pytest.mark.parametrize("name", DRAFTING)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rounds=patterns(), seed=st.integers(0, 99))
 @torch.inference_mode()
 def test_after_any_rounds_the_state_is_that_of_a_fresh_reading(

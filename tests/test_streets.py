@@ -82,7 +82,7 @@ def table_of(streets):
 
 
 @given(st.integers(0, 10**6), st.integers(3, 14))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_construction_equals_the_slow_one(seed, num_nodes):
     graph = random_graph(seed, num_nodes)
     table, same_direction, outside = slow_table(graph)
@@ -234,7 +234,7 @@ def test_crop_refuses():
 
 
 @given(st.integers(0, 10**6), st.integers(5, 14))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_shortest_paths_against_networkx(seed, num_nodes):
     graph = random_graph(seed, num_nodes)
     for _, _, data in list(graph.edges(data=True))[::7]:

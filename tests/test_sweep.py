@@ -53,6 +53,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, printed, errors = sweep(out, *SMALL)
     assert code == 0, errors
     assert "2 cells: 2 done" in printed
+    assert printed.index("2 runs to train: ") < printed.index("running")  # the price comes first
     assert f"nextlat-bench report a5 --records {out}" in printed
     return out
 
@@ -139,6 +140,7 @@ def test_a_cell_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
     with folder.lock():
         process = begin(*SWEEP, *arguments, "--out", str(tmp_path))
         assert process.stdout is not None
+        assert process.stdout.readline().startswith("1 run to train: ")
         assert process.stdout.readline().rstrip().endswith("elsewhere")
     _, errors = ended(process, 60)
     assert process.returncode == 0, errors
@@ -354,7 +356,7 @@ def test_a_ray_cluster_gives_the_same_records(
     printed, errors = ended(process, 500)
     assert process.returncode == 0, errors
     # two cores, one a node: two at once are on two nodes
-    assert [line.split()[-1] for line in printed.splitlines()[:2]] == ["running", "running"]
+    assert [line.split()[-1] for line in printed.splitlines()[1:3]] == ["running", "running"]
     assert results(tmp_path) == results(undisturbed)
 
 

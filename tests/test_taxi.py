@@ -74,7 +74,7 @@ def test_heldout_pairs_never_occur_in_training(heliopolis):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.49))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_splits_are_shares_of_the_pairs(seed, heldout):
     task = Taxi(streets=random_streets(1), heldout=heldout, seed=seed)
     origin, destination = np.divmod(np.arange(40_000), 200)

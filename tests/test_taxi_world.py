@@ -80,7 +80,7 @@ def states_of(world, slow_states):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(GENERATORS), st.sampled_from(SPLITS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_samples_are_legal_walks_of_their_split(seed, generator, split):
     task = task_on(seed, generator=generator, seed=seed)
     slow = SlowWorld(task.map)
@@ -137,7 +137,7 @@ def test_prompts_are_all_the_near_pairs_of_the_split(split):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_world_equals_the_slow_one(seed):
     task = task_on(seed)
     world, slow = task.world(), SlowWorld(task.map)
@@ -164,7 +164,7 @@ def test_the_world_equals_the_slow_one(seed):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_histories_end_in_the_state(seed, length):
     task = task_on(seed)
     world, slow = task.world(), SlowWorld(task.map)
@@ -186,7 +186,7 @@ def test_histories_end_in_the_state(seed, length):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_check_equals_the_slow_walker(seed):
     task = task_on(seed)
     slow = SlowWorld(task.map)

@@ -38,7 +38,7 @@ texts = st.lists(st.sampled_from("abc"), max_size=40).map(" ".join)
 
 
 @given(st.lists(st.lists(texts, min_size=1, max_size=2), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_groups_are_those_of_shared_passages(documents):
     units = [unit(*some) for some in documents]
     group = _text.groups_of_passages(units)
@@ -80,7 +80,7 @@ def test_no_passage_of_the_python_text_stands_in_two_splits(seed, heldout):
 
 
 @given(st.integers(0, 50), st.permutations(range(30)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_splits_depend_on_content_and_seed_alone(seed, order):
     units = [unit(f"text number {i} {'word ' * (i % 7)}") for i in range(30)]
     of = split_units(units, seed, 0.2)

@@ -133,8 +133,8 @@ def sweep(
 ) -> None:
     """Trains and probes every cell of a table, as many runs at a time as there are cores or GPUs.
 
-    Killed at any moment, the same command skips what is finished and goes on with what is not.
-    Two of them over the same folder share the work.
+    What the training will take is said first. Killed at any moment, the same command skips what is
+    finished and goes on with what is not. Two of them over the same folder share the work.
 
     Example: nextlat-bench sweep path_star --objective gpt,nextlat --graph 2x5,3x4 --seeds 5
 
@@ -168,6 +168,8 @@ def sweep(
             how = replace(how, threads=max(1, cores() // jobs))
         work = Sweep(runs, out, Local(how, asked, gpus, jobs), jobs)
     screen = console()
+    if left := [cell.run for cell in work.cells if not cell.folder.is_done]:
+        screen.print(price(left), highlight=False)
     finished = work.run(screen)
     screen.print(work.summary(), highlight=False)
     if not finished:
@@ -177,6 +179,16 @@ def sweep(
     if split != "train":  # which no table shows
         table = "choices" if split == "validation" else runs[0].task.name
         print(f"now: nextlat-bench report {table} --records {shlex.quote(str(out))}")
+
+
+def price(runs: list["Run"]) -> str:
+    """What is ahead, in a line. An objective whose arithmetic cannot be counted is trained too."""
+    from nextlat_bench.plan import sweep_line
+
+    try:
+        return sweep_line(runs)
+    except Exception as error:  # of somebody's own objective; its cells will say it, too
+        return f"what they take was not counted: {error}"
 
 
 def only_these(probes: str | None, task: str) -> list[str] | None:

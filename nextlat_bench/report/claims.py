@@ -265,18 +265,18 @@ def _best_here(claim: Claim, compared: Sequence[Comparison]) -> str:
     if claim.rule == "benchmark":
         values = sorted(c.cell.value or 0.0 for c in compared)
         ends = " to ".join(compared[0].column.text(value) for value in (values[0], values[-1]))
-        return f"{compared[0].column.heading}: {ends}"
+        return f"{compared[0].column.heading}: {ends} (rounds of a benchmark, no seeds)"
     if claim.rule == "solves":
         (_, (ours, _)), *others = _seeds(compared).items()
         who, (most, _) = max(others, key=lambda its: its[1][1])
         return f"{ours} seeds; {who} {most}"
     first = _first(compared)
     column, rivals = first[0].column, [c for c in first if c.its and c.its.value is not None]
-    said = f"{column.heading}: {column.text(first[0].cell.value)}"
+    said = f"{column.heading}: {_text(column, first[0].cell)}"
     if not rivals:
         return said
     best = _best(first)(rivals, key=lambda c: c.its.value)
-    return f"{said}; {best.against} {column.text(best.its.value)}"
+    return f"{said}; {best.against} {_text(column, best.its)}"
 
 
 def _sizes(blocks: Mapping[str, Sequence[Block]]) -> list[str]:

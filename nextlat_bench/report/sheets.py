@@ -65,7 +65,7 @@ class Sheet:
 
     def csv(self) -> str:
         out = io.StringIO()
-        rows = ([_no_formula(cell) for cell in row] for row in self.csv_rows)
+        rows = ([_csv_cell(cell) for cell in row] for row in self.csv_rows)
         csv.writer(out, lineterminator="\n").writerows(rows)
         return out.getvalue()
 
@@ -126,7 +126,11 @@ class Sheet:
         return Group(*parts, *(Text(f"- {note}", "dim") for note in self.notes))
 
 
-def _no_formula(cell: object) -> object:
+def _csv_cell(cell: object) -> object:
+    """No text that a spreadsheet would run, and ten digits of a number: in its last ones versions
+    of SciPy differ."""
+    if isinstance(cell, float):
+        return float(f"{cell:.10g}")
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 

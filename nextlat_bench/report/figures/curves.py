@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from nextlat_bench.report.columns import REFERENCES, Column, Layout
@@ -28,8 +29,10 @@ __all__ = ["spectra_of", "training_of"]
 METRICS = {"relative": "singular value / largest", "share": "share of the k largest"}
 
 
-def column(probe: str, metric: str, key: str, number: int, said: str, form: str) -> Column:
-    return Column("", said, probe, metric, (f"{key}={number}",), form=form)
+def column(
+    probe: str, metric: str, key: str, number: int, said: str, form: str, most: float = inf
+) -> Column:
+    return Column("", said, probe, metric, (f"{key}={number}",), form=form, most=most)
 
 
 def numbered(records: Sequence[Record], probe: str, key: str) -> list[int]:
@@ -55,7 +58,7 @@ def sizes(_: Layout, records: Sequence[Record]) -> tuple[Column, ...]:
     drawn = [r for r in records if r.objective not in REFERENCES]
     found = numbered(drawn, "spectrum", "largest")
     return tuple(
-        column("spectrum", metric, "largest", k, f"{said.capitalize()}, k = {k}", ".3g")
+        column("spectrum", metric, "largest", k, f"{said.capitalize()}, k = {k}", ".3g", most=1.0)
         for metric, said in METRICS.items()
         for k in found
     )

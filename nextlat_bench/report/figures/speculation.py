@@ -106,7 +106,7 @@ def drafts(scene: Scene) -> "Figure":
     entries |= {f"d = {d}": one_line(color=GREY, linestyle=its) for d, its in dashes.items() if d}
     entries["one seed"] = one_line(**SEED)
     entries["most possible"] = one_line(color=GREY, linestyle="none", marker="_", markersize=11)
-    entries["paper"] = one_line(color="none", marker="o", markeredgecolor=GREY)
+    entries["paper"] = one_line(color="none", marker="D", markeredgecolor=GREY)
     legend(out, entries)
     return out
 

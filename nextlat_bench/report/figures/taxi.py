@@ -78,7 +78,7 @@ def bars(scene: Scene) -> "Figure":
         ).set_in_layout(False)
     entries: dict[str, Artist] = dict(means(scene.labels))
     entries |= {"one seed": one_line(**SEED), "paper, Manhattan": Patch(**hollow(GREY))}
-    entries["paper, detours"] = one_line(color="none", marker="o", markeredgecolor=GREY)
+    entries["paper, detours"] = one_line(color="none", marker="D", markeredgecolor=GREY)
     legend(out, entries)
     return out
 

@@ -305,6 +305,7 @@ COMMANDS: dict[str, Refusals] = {
         "unknown probe": (["sweep", "a5", "--probes", "rank,compresion"], "mean 'compression'"),
         "unknown probe of a run": (["run", "a5", "--probes", "rnk"], "mean 'rank'"),
         "no probe": (["sweep", "a5", "--probes", "rank,"], "no probe named ''"),
+        "committed and seeds": (["sweep", "a5", "--committed", "--seeds", "3"], "--seeds: not"),
         "unknown split": (["sweep", "a5", "--split", "dev"], "no split named 'dev'"),
         "a split of short words": (["sweep", "a5", "--split", "train"], "words have 1 to 12"),
         "unknown engine": (["sweep", "a5", "--engine", "slurm"], "no engine named 'slurm'"),

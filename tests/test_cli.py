@@ -351,6 +351,7 @@ def test_the_command_line_is_frozen() -> None:
             "--threads",
         ],
         "sweep": [
+            "--committed",
             "--device",
             "--engine",
             "--graph",

@@ -101,6 +101,7 @@ def check_split(task: Any, split: str) -> None:
 
 @app.command()
 def sweep(
+    context: typer.Context,
     task: TaskName,
     objective: Annotated[
         str, typer.Option(help="One or more, separated by commas: gpt,mtp,jtp,nextlat,bst.")
@@ -130,6 +131,13 @@ def sweep(
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     probes: Probes = None,
     split: Split = "test",
+    committed: Annotated[
+        bool,
+        typer.Option(
+            "--committed",
+            help="The runs of TASK's committed records, all of them; their map: --streets.",
+        ),
+    ] = False,
 ) -> None:
     """Trains and probes every cell of a table, as many runs at a time as there are cores or GPUs.
 
@@ -140,6 +148,8 @@ def sweep(
 
     Example: nextlat-bench sweep taxi --seeds 1 --set training.learning_rate=0.001,0.003
     --split validation --probes trajectories
+
+    Example: nextlat-bench sweep a5 --committed
     """
     from nextlat_bench import parallel, registry
     from nextlat_bench.device import chosen_device
@@ -151,7 +161,17 @@ def sweep(
     registry.check_name("engine", engine, ["local", "ray"])
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
-    runs = cells(task, objective, scale, seeds, streets, graph, settings)
+    if committed:
+        from nextlat_bench.presets.committed import committed_runs
+
+        for name in ("objective", "scale", "seeds", "graph", "settings"):
+            given = context.get_parameter_source(name)
+            if given is not None and given.name != "DEFAULT":
+                option = "--set" if name == "settings" else f"--{name}"
+                raise ValueError(f"{option}: not allowed, since --committed already fixes it")
+        runs = committed_runs(task, streets)
+    else:
+        runs = cells(task, objective, scale, seeds, streets, graph, settings)
     only = only_these(probes, task)
     for each in {json.dumps(run.to_json()["task"]): run.task for run in runs}.values():
         check_split(each, split)
@@ -168,6 +188,7 @@ def sweep(
             how = replace(how, threads=max(1, cores() // jobs))
         work = Sweep(runs, out, Local(how, asked, gpus, jobs), jobs)
     screen = console()
+    out.mkdir(parents=True, exist_ok=True)  # before anything is said
     if left := [cell.run for cell in work.cells if not cell.folder.is_done]:
         screen.print(price(left), highlight=False)
     finished = work.run(screen)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nextlat_bench.presets import committed as module
-from nextlat_bench.presets.committed import committed_runs
+from nextlat_bench.presets import _committed as module
+from nextlat_bench.presets._committed import committed_runs
 from nextlat_bench.report.records import Record, committed
 
 

@@ -162,7 +162,7 @@ def sweep(
     if engine == "local":  # the nodes of a cluster may have what this machine lacks
         device = chosen_device(device)
     if committed:
-        from nextlat_bench.presets.committed import committed_runs
+        from nextlat_bench.presets._committed import committed_runs
 
         for name in ("objective", "scale", "seeds", "graph", "settings"):
             given = context.get_parameter_source(name)

@@ -139,6 +139,7 @@ class Sweep:
     """Brings `runs` to their ends under `out`, `jobs` at a time; equal runs are one cell."""
 
     def __init__(self, runs: Sequence[Run], out: Path, engine: Engine, jobs: int) -> None:
+        out.mkdir(parents=True, exist_ok=True)
         self.cells = [
             Cell(run, RunDir(out / name)) for name, run in {r.id: r for r in runs}.items()
         ]
@@ -150,7 +151,6 @@ class Sweep:
 
     def run(self, screen: "Console") -> bool:
         """Works until every cell is done or has failed; whether all are done."""
-        self.out.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 workers = [pool.submit(self.work) for _ in range(self.jobs)]

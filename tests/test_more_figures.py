@@ -22,8 +22,10 @@ from report_records import PATH_STAR, accuracy
 
 from nextlat_bench.report.exhibits import Exhibits
 from nextlat_bench.report.figures import figure
+from nextlat_bench.report.figures.curves import sizes
 from nextlat_bench.report.figures.lookahead import DISTANCES
 from nextlat_bench.report.figures.style import FALSE, LOOKS, OTHERS, UNUSED
+from nextlat_bench.report.layouts import LAYOUTS
 
 # ---- taxi
 
@@ -89,6 +91,13 @@ def test_the_bars_show_a_graph_once() -> None:
 
 
 # ---- spectra and training
+
+
+def test_no_interval_of_a_spectrum_passes_one() -> None:
+    found = spectrum_records("taxi")
+    three = [replace(found[0], seed=k, value=value) for k, value in enumerate((0.1, 0.5, 1.0))]
+    columns = sizes(LAYOUTS["taxi"], found)
+    assert {column.cell(three).high for column in columns} == {1.0}
 
 
 def test_spectra() -> None:

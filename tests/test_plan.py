@@ -123,9 +123,8 @@ def test_the_price_of_a_sweep_is_the_sum_of_its_runs(monkeypatch: pytest.MonkeyP
     line = price(runs)
     assert line.startswith(f"18 runs to train: {total:.2g} FLOPs")
     assert "here at least 90.0 seconds" in line
-    assert (
-        len(counted) == 3
-    )  # seeds and rates change no count: GPT, NextLat with one step, with two
+    # seeds and rates change no count: GPT, NextLat with one step, with two
+    assert len(counted) == 3
     assert price(runs[:1]).startswith("1 run to train: ")
 
 

@@ -14,6 +14,7 @@ from report_records import DETOUR, MADE_UP, STREETS, TAXI, record, seeds, text_o
 from rich.console import Console
 
 from nextlat_bench.report.records import Record, told_apart
+from nextlat_bench.report.sheets import Sheet
 from nextlat_bench.report.tables import DASH, Table, names, table
 
 # ---- the taxi table
@@ -371,3 +372,9 @@ def test_a_map_is_the_same_in_whichever_folder_its_file_lies() -> None:
     same = [of(folder, STREETS["digest"]) for folder in ("/here", "/there")]
     assert len(table("taxi", same).blocks(seeds=False)) == 1
     assert len(table("taxi", [*same, of("/here", "f" * 64)]).blocks(seeds=False)) == 2
+
+
+def test_numbers_of_csv_have_ten_digits() -> None:
+    """In their last ones versions of SciPy differ."""
+    made = Sheet("name", "title", (), (), (("value", "n"), (1 / 3, 2), (95.0, None)))
+    assert made.csv() == "value,n\n0.3333333333,2\n95.0,\n"

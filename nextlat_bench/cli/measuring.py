@@ -99,6 +99,10 @@ def check_split(task: Any, split: str) -> None:
     task.of_length(split, 0, 1, task.longest)
 
 
+# What --committed leaves no choice in.
+FIXED = ("objective", "scale", "seeds", "graph", "settings")
+
+
 @app.command()
 def sweep(
     context: typer.Context,
@@ -164,11 +168,11 @@ def sweep(
     if committed:
         from nextlat_bench.presets._committed import committed_runs
 
-        for name in ("objective", "scale", "seeds", "graph", "settings"):
-            given = context.get_parameter_source(name)
-            if given is not None and given.name != "DEFAULT":
-                option = "--set" if name == "settings" else f"--{name}"
-                raise ValueError(f"{option}: not allowed, since --committed already fixes it")
+        for option in context.command.params:
+            given = context.get_parameter_source(option.name or "")
+            if option.name in FIXED and given is not None and given.name != "DEFAULT":
+                why = "not allowed, since --committed already fixes it"
+                raise ValueError(f"{option.opts[0]}: {why}")
         runs = committed_runs(task, streets)
     else:
         runs = cells(task, objective, scale, seeds, streets, graph, settings)
@@ -188,7 +192,6 @@ def sweep(
             how = replace(how, threads=max(1, cores() // jobs))
         work = Sweep(runs, out, Local(how, asked, gpus, jobs), jobs)
     screen = console()
-    out.mkdir(parents=True, exist_ok=True)  # before anything is said
     if left := [cell.run for cell in work.cells if not cell.folder.is_done]:
         screen.print(price(left), highlight=False)
     finished = work.run(screen)
